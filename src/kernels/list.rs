@@ -1,0 +1,218 @@
+//! The kernel sets, listed once, and the checked way to call them.
+
+use super::panels::{Element, Panels};
+use super::{Activation, Binary, Dense, Pooling, Span, Start, Table, avx2, scalar, wide};
+use std::fmt;
+
+/// The functions of one instruction set. All are `unsafe`: the CPU must have the set, the spans must lie in the memory,
+/// the ids in the table. [`Kernels`] sees to it.
+pub(super) struct Functions {
+    pub name: &'static str,
+    /// Printed names of the dense kernels, by element type: one for one or two rows, one for more.
+    pub dense_names: [[&'static str; 2]; 3],
+    pub dense: unsafe fn(&mut [f32], usize, &Dense<'_>),
+    pub unary: unsafe fn(&mut [f32], usize, Activation, Span, Span),
+    pub binary: unsafe fn(&mut [f32], usize, Binary, Span, Span, Span),
+    pub affine: unsafe fn(&mut [f32], usize, Span, &[f32], &[f32], Span),
+    pub softmax: unsafe fn(&mut [f32], usize, Span, Span),
+    pub mixture: unsafe fn(&mut [f32], usize, Span, &[Span], Span),
+    pub copy: unsafe fn(&mut [f32], usize, Span, Span),
+    pub gather: unsafe fn(&mut [f32], Table<'_>, &[u32], Span),
+    pub gather_pooled: unsafe fn(&mut [f32], Table<'_>, &[u32], &[u32], Pooling, Span),
+}
+
+/// One instruction set, ready to call on this CPU.
+pub struct Kernels {
+    functions: Functions,
+    is_available: fn() -> bool,
+}
+
+/// Every set, slowest first. A new set is a line here.
+static LIST: [Kernels; 3] = [
+    Kernels { functions: scalar::FUNCTIONS, is_available: || true },
+    Kernels { functions: wide::FUNCTIONS, is_available: || true },
+    Kernels { functions: avx2::FUNCTIONS, is_available: avx2::is_available },
+];
+
+/// A kernel set was asked for by a name that does not exist, or that this CPU cannot run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownIsa {
+    name: String,
+    is_known: bool,
+}
+
+impl fmt::Display for UnknownIsa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = LIST.iter().map(Kernels::name).collect();
+        if self.is_known {
+            write!(f, "`{}` needs instructions that this CPU does not have", self.name)
+        } else {
+            write!(f, "`{}` is not one of {}", self.name, names.join(", "))
+        }
+    }
+}
+
+impl Kernels {
+    /// The set of that name, or the fastest of this CPU.
+    ///
+    /// # Errors
+    /// If the name is unknown, or the CPU lacks what it needs.
+    pub fn select(name: Option<&str>) -> Result<&'static Kernels, UnknownIsa> {
+        let Some(name) = name else {
+            return Ok(LIST.iter().rev().find(|kernels| (kernels.is_available)()).unwrap_or(&LIST[0]));
+        };
+        let unknown = |is_known| UnknownIsa { name: name.to_owned(), is_known };
+        let kernels = LIST.iter().find(|kernels| kernels.name() == name).ok_or_else(|| unknown(false))?;
+        if (kernels.is_available)() { Ok(kernels) } else { Err(unknown(true)) }
+    }
+
+    /// Every set that this CPU can run, slowest first.
+    #[cfg(test)]
+    pub fn available() -> impl Iterator<Item = &'static Kernels> {
+        LIST.iter().filter(|kernels| (kernels.is_available)())
+    }
+
+    pub fn name(&self) -> &'static str {
+        self.functions.name
+    }
+
+    /// The name of the dense kernel for weights of `element` and that many rows.
+    pub fn dense_name(&self, element: Element, rows: usize) -> &'static str {
+        self.functions.dense_names[element as usize][usize::from(rows > 2)]
+    }
+
+    /// Runs a dense layer. Input and output may not overlap.
+    pub fn dense(&self, memory: &mut [f32], rows: usize, call: &Dense<'_>) {
+        let Panels { .. } = call.weights;
+        assert_eq!(call.input.width, call.weights.depth(), "dense input");
+        assert_eq!(call.output.width, call.weights.columns(), "dense output");
+        check(memory, rows, call.input);
+        check_output(memory, rows, call.output);
+        for span in call.addend.into_iter().chain(if let Start::Span(span) = call.start { Some(span) } else { None }) {
+            assert_eq!(span.width, call.output.width, "dense start or addend");
+            check(memory, rows, span);
+        }
+        // SAFETY: the CPU has the set (`select`), and all spans were checked above.
+        unsafe { (self.functions.dense)(memory, rows, call) }
+    }
+
+    /// `output = activation(input)`; may be in place.
+    pub fn unary(&self, memory: &mut [f32], rows: usize, activation: Activation, input: Span, output: Span) {
+        assert_eq!(input.width, output.width, "unary");
+        check(memory, rows, input);
+        check_output(memory, rows, output);
+        // SAFETY: the CPU has the set (`select`), and all spans were checked above.
+        unsafe { (self.functions.unary)(memory, rows, activation, input, output) }
+    }
+
+    /// `output = left op right`; a right side of width 1 is repeated.
+    pub fn binary(&self, memory: &mut [f32], rows: usize, op: Binary, left: Span, right: Span, output: Span) {
+        assert_eq!(left.width, output.width, "binary left");
+        assert!(right.width == output.width || right.width == 1, "binary right");
+        check(memory, rows, left);
+        check(memory, rows, right);
+        check_output(memory, rows, output);
+        // SAFETY: the CPU has the set (`select`), and all spans were checked above.
+        unsafe { (self.functions.binary)(memory, rows, op, left, right, output) }
+    }
+
+    /// `output = input * scale + shift`, fused.
+    pub fn affine(
+        &self,
+        memory: &mut [f32],
+        rows: usize,
+        input: Span,
+        scale: &[f32],
+        shift: &[f32],
+        output: Span,
+    ) {
+        assert_eq!(input.width, output.width, "affine");
+        assert!(scale.len() == output.width && shift.len() == output.width, "affine constants");
+        check(memory, rows, input);
+        check_output(memory, rows, output);
+        // SAFETY: the CPU has the set (`select`), and all spans and lengths were checked above.
+        unsafe { (self.functions.affine)(memory, rows, input, scale, shift, output) }
+    }
+
+    /// `output = exp(input - max) / sum(exp(input - max))`, per row.
+    pub fn softmax(&self, memory: &mut [f32], rows: usize, input: Span, output: Span) {
+        assert_eq!(input.width, output.width, "softmax");
+        check(memory, rows, input);
+        check_output(memory, rows, output);
+        // SAFETY: the CPU has the set (`select`), and all spans were checked above.
+        unsafe { (self.functions.softmax)(memory, rows, input, output) }
+    }
+
+    /// `output = sum_e gate[e] * experts[e]`, e ascending by FMA from zero.
+    pub fn mixture(&self, memory: &mut [f32], rows: usize, gate: Span, experts: &[Span], output: Span) {
+        assert_eq!(gate.width, experts.len(), "mixture gate");
+        check(memory, rows, gate);
+        for expert in experts {
+            assert_eq!(expert.width, output.width, "mixture expert");
+            check(memory, rows, *expert);
+        }
+        check_output(memory, rows, output);
+        // SAFETY: the CPU has the set (`select`), and all spans were checked above.
+        unsafe { (self.functions.mixture)(memory, rows, gate, experts, output) }
+    }
+
+    /// `output = input`
+    pub fn copy(&self, memory: &mut [f32], rows: usize, input: Span, output: Span) {
+        assert_eq!(input.width, output.width, "copy");
+        check(memory, rows, input);
+        check_output(memory, rows, output);
+        // SAFETY: the CPU has the set (`select`), and all spans were checked above.
+        unsafe { (self.functions.copy)(memory, rows, input, output) }
+    }
+
+    /// `output[r] = table[ids[r]]`, widened to f32.
+    pub fn gather(&self, memory: &mut [f32], table: Table<'_>, ids: &[u32], output: Span) {
+        check_table(table, ids, output);
+        check_output(memory, ids.len(), output);
+        // SAFETY: the CPU has the set (`select`); the span, the table and all ids were checked above.
+        unsafe { (self.functions.gather)(memory, table, ids, output) }
+    }
+
+    /// `output[r] = pool(table[ids[i]] for i in row_offsets[r]..row_offsets[r + 1])`, in listed order; empty rows are zero.
+    pub fn gather_pooled(
+        &self,
+        memory: &mut [f32],
+        table: Table<'_>,
+        ids: &[u32],
+        row_offsets: &[u32],
+        pooling: Pooling,
+        output: Span,
+    ) {
+        check_table(table, ids, output);
+        assert!(row_offsets.is_sorted(), "bag offsets");
+        assert!(row_offsets.last().is_some_and(|end| *end as usize <= ids.len()), "bag offsets");
+        check_output(memory, row_offsets.len() - 1, output);
+        // SAFETY: the CPU has the set (`select`); the span, the table, all ids and offsets were checked above.
+        unsafe { (self.functions.gather_pooled)(memory, table, ids, row_offsets, pooling, output) }
+    }
+}
+
+impl fmt::Debug for Kernels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Kernels({})", self.name())
+    }
+}
+
+/// A breach is a defect of the planner: it panics here rather than reads out of bounds below.
+fn check(memory: &[f32], rows: usize, span: Span) {
+    let last = rows.saturating_sub(1).saturating_mul(span.stride);
+    let end = span.offset.saturating_add(last).saturating_add(span.width);
+    assert!(end <= memory.len(), "{span:?} of {rows} rows is outside a memory of {}", memory.len());
+}
+
+fn check_output(memory: &[f32], rows: usize, span: Span) {
+    check(memory, rows, span);
+    assert!(rows <= 1 || span.stride >= span.width, "{span:?} has rows that overlap");
+}
+
+fn check_table(table: Table<'_>, ids: &[u32], output: Span) {
+    assert_eq!(table.width, output.width, "table width");
+    let bytes = table.rows.checked_mul(table.width).and_then(|elements| elements.checked_mul(table.element.size()));
+    assert!(bytes.is_some_and(|bytes| bytes <= table.bytes.len()), "table bytes");
+    assert!(ids.iter().all(|id| (*id as usize) < table.rows), "table rows");
+}

@@ -1,0 +1,239 @@
+//! The portable set, on `wide`: for CPUs without a set of their own.
+//!
+//! `wide` chooses registers when it is compiled, and a baseline x86-64 has no FMA. A fused multiply-add is then computed
+//! in f64: the product of two f32 is exact there, the sum is rounded to odd (its last bit set where it is inexact, from the
+//! error term of Knuth's TwoSum), and rounding that to f32 rounds the exact value once, because f64 has more than twice
+//! the digits and two (Boldo and Melquiond, Emulation of FMA and Correctly Rounded Sums, 2008).
+
+use super::lanes::{self, Lanes};
+use super::list::Functions;
+use half::{bf16, f16};
+use wide::{f32x8, f64x4};
+
+pub(super) const FUNCTIONS: Functions = Functions {
+    name: "portable",
+    dense_names: [
+        ["portable-f32-1x64", "portable-f32-6x16"],
+        ["portable-f32f16f32-1x64", "portable-f32f16f32-6x16"],
+        ["portable-f32bf16f32-1x64", "portable-f32bf16f32-6x16"],
+    ],
+    dense: lanes::dense::<Portable>,
+    unary: lanes::unary::<Portable>,
+    binary: lanes::binary::<Portable>,
+    affine: lanes::affine::<Portable>,
+    softmax: lanes::softmax::<Portable>,
+    mixture: lanes::mixture::<Portable>,
+    copy: lanes::copy::<Portable>,
+    gather: lanes::gather::<Portable>,
+    gather_pooled: lanes::gather_pooled::<Portable>,
+};
+
+/// Lanes 0 to 7 and 8 to 15.
+#[derive(Clone, Copy)]
+pub struct Portable([f32x8; 2]);
+
+impl Portable {
+    #[inline(always)]
+    fn from_lanes(lanes: [f32; 16]) -> Self {
+        let [mut low, mut high] = [[0.0; 8]; 2];
+        low.copy_from_slice(&lanes[..8]);
+        high.copy_from_slice(&lanes[8..]);
+        Self([f32x8::new(low), f32x8::new(high)])
+    }
+
+    #[inline(always)]
+    fn lanes(self) -> [f32; 16] {
+        let mut lanes = [0.0; 16];
+        lanes[..8].copy_from_slice(&self.0[0].to_array());
+        lanes[8..].copy_from_slice(&self.0[1].to_array());
+        lanes
+    }
+
+    #[inline(always)]
+    fn map(self, f: impl Fn(f32x8) -> f32x8) -> Self {
+        Self(self.0.map(f))
+    }
+
+    #[inline(always)]
+    fn zip(self, other: Self, f: impl Fn(f32x8, f32x8) -> f32x8) -> Self {
+        Self([f(self.0[0], other.0[0]), f(self.0[1], other.0[1])])
+    }
+
+    #[inline(always)]
+    fn each(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
+        let (a, b) = (self.lanes(), other.lanes());
+        Self::from_lanes(std::array::from_fn(|lane| f(a[lane], b[lane])))
+    }
+}
+
+#[cfg(any(target_feature = "fma", target_arch = "aarch64"))]
+#[inline(always)]
+fn fused(a: f32x8, b: f32x8, c: f32x8) -> f32x8 {
+    a.mul_add(b, c)
+}
+
+#[cfg(not(any(target_feature = "fma", target_arch = "aarch64")))]
+#[inline(always)]
+fn fused(a: f32x8, b: f32x8, c: f32x8) -> f32x8 {
+    let (a, b, c) = (a.to_array(), b.to_array(), c.to_array());
+    let mut sums = [0.0; 8];
+    for first in [0, 4] {
+        let four = |x: &[f32; 8]| f64x4::new(std::array::from_fn(|lane| f64::from(x[first + lane])));
+        let c = four(&c);
+        let product = four(&a) * four(&b);
+        let sum = product + c;
+        let share = sum - product;
+        let error = (product - (sum - share)) + (c - share);
+        let (sum, error) = (sum.to_array(), error.to_array());
+        for lane in 0..4 {
+            sums[first + lane] = round_to_odd(sum[lane], error[lane]) as f32;
+        }
+    }
+    f32x8::new(sums)
+}
+
+/// The neighbour of `sum` with an odd last bit on the side of `error`, if there is an error and `sum` is even. A sum that
+/// is not finite has a NaN as error and stays.
+#[cfg(not(any(target_feature = "fma", target_arch = "aarch64")))]
+#[inline(always)]
+fn round_to_odd(sum: f64, error: f64) -> f64 {
+    let bits = sum.to_bits();
+    let is_away_from_zero = (error > 0.0) == (sum > 0.0);
+    let is_inexact = error > 0.0 || error < 0.0;
+    if is_inexact && bits & 1 == 0 {
+        f64::from_bits(if is_away_from_zero { bits + 1 } else { bits - 1 })
+    } else {
+        sum
+    }
+}
+
+// The methods are safe but for their pointers, which the trait's callers answer for.
+impl Lanes for Portable {
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        Self([f32x8::splat(value); 2])
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller's promise.
+        Self::from_lanes(unsafe { from.cast::<[f32; 16]>().read_unaligned() })
+    }
+
+    #[inline(always)]
+    unsafe fn load_part(from: *const f32, count: usize) -> Self {
+        let mut lanes = [0.0; 16];
+        // SAFETY: the caller's promise; `count` is at most 16.
+        unsafe { std::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), count) };
+        Self::from_lanes(lanes)
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> Self {
+        // SAFETY: the caller's promise.
+        let stored = unsafe { from.cast::<[u16; 16]>().read_unaligned() };
+        Self::from_lanes(stored.map(|bits| f16::from_bits(bits).to_f32()))
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> Self {
+        // SAFETY: the caller's promise.
+        let stored = unsafe { from.cast::<[u16; 16]>().read_unaligned() };
+        Self::from_lanes(stored.map(|bits| bf16::from_bits(bits).to_f32()))
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { to.cast::<[f32; 16]>().write_unaligned(self.lanes()) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_part(self, to: *mut f32, count: usize) {
+        // SAFETY: the caller's promise; `count` is at most 16.
+        unsafe { std::ptr::copy_nonoverlapping(self.lanes().as_ptr(), to, count) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        self.zip(other, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        self.zip(other, |a, b| a - b)
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        self.zip(other, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        self.zip(other, |a, b| a / b)
+    }
+
+    #[inline(always)]
+    unsafe fn fma(self, factor: Self, addend: Self) -> Self {
+        Self([fused(self.0[0], factor.0[0], addend.0[0]), fused(self.0[1], factor.0[1], addend.0[1])])
+    }
+
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        self.each(other, |a, b| if a > b { a } else { b })
+    }
+
+    #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        self.each(other, |a, b| if a < b { a } else { b })
+    }
+
+    #[inline(always)]
+    unsafe fn round(self) -> Self {
+        // Adding and taking away 1.5 * 2^23 rounds by the rounding mode; `exp` needs no more than a few hundred.
+        let magic = f32x8::splat(12_582_912.0);
+        self.map(|x| (x + magic) - magic)
+    }
+
+    #[inline(always)]
+    unsafe fn power_of_two(self) -> Self {
+        let lanes = self.lanes().map(|n| f32::from_bits(((n as i32).wrapping_add(127) as u32) << 23));
+        Self::from_lanes(lanes)
+    }
+
+    #[inline(always)]
+    unsafe fn abs(self) -> Self {
+        Self::from_lanes(self.lanes().map(f32::abs))
+    }
+
+    #[inline(always)]
+    unsafe fn negate(self) -> Self {
+        self.map(|x| -x)
+    }
+
+    #[inline(always)]
+    unsafe fn copysign(self, sign: Self) -> Self {
+        self.each(sign, f32::copysign)
+    }
+
+    #[inline(always)]
+    unsafe fn select_less(self, bound: Self, then: Self, other: Self) -> Self {
+        let (a, b, then, other) = (self.lanes(), bound.lanes(), then.lanes(), other.lanes());
+        Self::from_lanes(std::array::from_fn(|lane| if a[lane] < b[lane] { then[lane] } else { other[lane] }))
+    }
+
+    #[inline(always)]
+    unsafe fn tree(self) -> f32 {
+        let mut lanes = (self.0[0] + self.0[1]).to_array();
+        for half in [4, 2, 1] {
+            for lane in 0..half {
+                lanes[lane] += lanes[lane + half];
+            }
+        }
+        lanes[0]
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch(_from: *const u8) {}
+}

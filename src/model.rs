@@ -1,0 +1,283 @@
+//! A model: one version of a network, open and checked, shared by every thread.
+
+use crate::error::{Error, ErrorKind};
+use crate::exec::{Sources, scenario_values};
+use crate::format::{Description, GoldenColumn, GoldenRequest, GoldenValues, Mode, Store, StoreOptions, TensorId};
+use crate::network;
+use crate::ops::Kernels;
+use crate::plan::{DEFAULT_TILE, MAX_TILE, Plan, PlanOptions, Precision};
+use crate::request::{Column, Slot, Values};
+use crate::scorer::Scorer;
+use std::path::Path;
+use std::sync::Arc;
+
+/// How to open a model. `OpenOptions::default()` is right for most hosts.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// How the file is held while the model lives.
+    pub mode: Mode,
+    /// The type in which dense weights are held; `None` keeps what is stored.
+    pub precision: Option<Precision>,
+    /// The largest difference from the golden scores that is accepted. `None`: the tolerance that the file states for the
+    /// stored precision and f32; 5e-3 for f16 and 2e-2 for bf16, if that is more.
+    pub max_error: Option<f64>,
+    /// The kernel set: `scalar`, `portable` or `avx2`. `None`: `POLYSCORE_ISA`, else the best of this CPU.
+    pub isa: Option<String>,
+    /// Whether request-constant work is hoisted into `prepare`. The scores have the same bits either way.
+    pub split: bool,
+    /// Candidates per tile; 0 chooses.
+    pub tile: usize,
+    /// The largest file, all shards together, in bytes.
+    pub max_bytes: u64,
+    /// The largest header of one file, in bytes.
+    pub max_header_bytes: u64,
+    /// Bytes for values that depend on the scenario alone, kept for all scenarios. Beyond it, `prepare` computes them.
+    pub scenario_bytes: usize,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        let store = StoreOptions::default();
+        Self {
+            mode: store.mode,
+            precision: None,
+            max_error: None,
+            isa: None,
+            split: true,
+            tile: 0,
+            max_bytes: store.max_bytes,
+            max_header_bytes: store.max_header_bytes,
+            scenario_bytes: 64 << 20,
+        }
+    }
+}
+
+/// How the golden requests of a model came out on this machine.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GoldenReport {
+    /// Requests replayed.
+    pub requests: usize,
+    /// Scores compared.
+    pub scores: usize,
+    /// The largest absolute difference in probability.
+    pub max_error: f64,
+    /// What was accepted.
+    pub bound: f64,
+}
+
+/// Where the bytes of a model are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Footprint {
+    /// Bytes of the file held in its mapping (or its snapshot, or copy).
+    pub mapped_bytes: u64,
+    /// Bytes copied because the file has them unaligned.
+    pub copied_bytes: u64,
+    /// Bytes of packed dense weights.
+    pub packed_bytes: u64,
+    /// Bytes kept for all scenarios.
+    pub scenario_bytes: u64,
+    /// Bytes that each scorer owns.
+    pub scratch_bytes: u64,
+}
+
+pub(crate) struct Inner {
+    pub description: Description,
+    store: Store,
+    plan: Plan,
+    slots: Vec<Slot>,
+    scenario_values: Vec<f32>,
+}
+
+impl Inner {
+    pub fn sources(&self) -> Sources<'_> {
+        let Self { plan, store, slots, scenario_values, .. } = self;
+        Sources { plan, store, slots, scenario_values }
+    }
+}
+
+/// One version of a network: immutable, shared by cloning, usable from every thread without a lock.
+///
+/// The file is held until the last clone and the last scorer of the model are gone.
+#[derive(Clone)]
+pub struct Model {
+    inner: Arc<Inner>,
+    golden: Option<GoldenReport>,
+}
+
+impl Model {
+    /// Opens a `.safetensors` file, or a sharded set by its `.safetensors.index.json`.
+    ///
+    /// The file is checked whole, its dense weights are packed, and its golden requests are replayed.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, by name; see [`ErrorKind`]. Nothing is kept of a file that is refused.
+    pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Model, Error> {
+        let kernels = choose_kernels(options.isa.as_deref())?;
+        if options.tile > MAX_TILE {
+            let detail = format!("is {}, at most {MAX_TILE} candidates fit a tile", options.tile);
+            return Err(Error::new(ErrorKind::InvalidArgument, "tile", detail));
+        }
+        let tile = if options.tile == 0 { DEFAULT_TILE } else { options.tile };
+        let plan_options = PlanOptions { precision: options.precision, split: options.split, tile };
+
+        let OpenOptions { mode, max_bytes, max_header_bytes, .. } = *options;
+        let store = Store::open(path, &StoreOptions { mode, max_bytes, max_header_bytes })?;
+        let description = Description::parse(store.description_json())?;
+        let tables = description.check_tables(&store)?;
+        let (golden, golden_tensors) = description.golden_requests(&store)?;
+        let (graph, weights) = network::build(&description, &store, &tables)?;
+        let claimed = tables.iter().flatten().chain(&weights).chain(&golden_tensors);
+        store.check_claimed(claimed.copied())?;
+        check_finite_tables(&store, &tables)?;
+
+        let plan = Plan::new(&description, &store, &tables, &graph, kernels, &plan_options)?;
+        let slots: Vec<Slot> = description.features.iter().map(Slot::of).collect();
+        let mut inner = Inner { description, store, plan, slots, scenario_values: Vec::new() };
+        let rows = inner.description.scenario_rows;
+        inner.scenario_values = scenario_values(&inner.sources(), rows, options.scenario_bytes)?;
+        inner.store.check_unchanged()?;
+
+        let mut model = Model { inner: Arc::new(inner), golden: None };
+        model.golden = model.replay(&golden, options)?;
+        Ok(model)
+    }
+
+    /// A scorer with scratch of its own.
+    ///
+    /// # Errors
+    /// `OutOfMemory` if its scratch cannot be reserved.
+    pub fn scorer(&self) -> Result<Scorer, Error> {
+        Scorer::new(Arc::clone(&self.inner))
+    }
+
+    /// What the file says it is: features, scenarios, tasks, network.
+    pub fn description(&self) -> &Description {
+        &self.inner.description
+    }
+
+    /// The description as the file holds it.
+    pub fn description_json(&self) -> &str {
+        self.inner.store.description_json()
+    }
+
+    /// The slot of a feature.
+    pub fn feature(&self, name: &str) -> Option<u32> {
+        self.inner.description.feature(name)
+    }
+
+    /// The index of a task.
+    pub fn task(&self, name: &str) -> Option<u32> {
+        self.inner.description.task(name)
+    }
+
+    /// The index of a scenario.
+    pub fn scenario(&self, name: &str) -> Option<u32> {
+        self.inner.description.scenario(name)
+    }
+
+    /// The index of the scenario that the host knows by `id`.
+    pub fn scenario_by_id(&self, id: i64) -> Option<u32> {
+        self.inner.description.scenario_by_id(id)
+    }
+
+    /// The steps, which print themselves.
+    pub fn plan(&self) -> &Plan {
+        &self.inner.plan
+    }
+
+    /// How the golden requests came out at open; `None` if the file has none.
+    pub fn golden(&self) -> Option<&GoldenReport> {
+        self.golden.as_ref()
+    }
+
+    /// Where the bytes are.
+    pub fn footprint(&self) -> Footprint {
+        let Inner { store, plan, slots, scenario_values, .. } = &*self.inner;
+        Footprint {
+            mapped_bytes: store.mapped_bytes(),
+            copied_bytes: store.copied_bytes(),
+            packed_bytes: plan.packed_bytes() as u64,
+            scenario_bytes: size_of_val(scenario_values.as_slice()) as u64,
+            scratch_bytes: crate::exec::Scratch::bytes(plan, slots.len()) as u64,
+        }
+    }
+
+    fn replay(&self, golden: &[GoldenRequest], options: &OpenOptions) -> Result<Option<GoldenReport>, Error> {
+        let Some(described) = &self.inner.description.golden else {
+            return Ok(None);
+        };
+        let bound = golden_bound(described.tolerance, options);
+        let mut scorer = self.scorer()?;
+        let mut report = GoldenReport { requests: golden.len(), scores: 0, max_error: 0.0, bound };
+        for (index, request) in golden.iter().enumerate() {
+            let subject = |error: Error| {
+                Error::new(ErrorKind::Golden, format!("golden.requests[{index}]"), error.to_string())
+            };
+            let mut scores = vec![0.0; self.inner.description.tasks.len() * request.candidates];
+            scorer
+                .prepare(request.scenario, &views(&request.request))
+                .and_then(|()| scorer.score(request.candidates, &views(&request.candidate), None, &mut scores))
+                .map_err(|fault| subject(scorer.explain(fault)))?;
+            for (task, expected) in request.scores.iter().enumerate() {
+                let start = task * request.candidates;
+                for (candidate, (score, expected)) in scores[start..].iter().zip(expected).enumerate() {
+                    let error = (f64::from(*score) - f64::from(*expected)).abs();
+                    if error.is_nan() || error > bound {
+                        let task = &self.inner.description.tasks[task].name;
+                        let detail = format!(
+                            "task `{task}`, candidate {candidate}: scored {score}, recorded {expected}; \
+                             the difference is above {bound:e}"
+                        );
+                        return Err(Error::new(ErrorKind::Golden, format!("golden.requests[{index}]"), detail));
+                    }
+                    report.max_error = report.max_error.max(error);
+                    report.scores += 1;
+                }
+            }
+        }
+        Ok(Some(report))
+    }
+}
+
+fn views(columns: &[GoldenColumn]) -> Vec<Column<'_>> {
+    let mut views = Vec::with_capacity(columns.len());
+    for GoldenColumn { feature, values, row_offsets } in columns {
+        let values = match values {
+            GoldenValues::I64(values) => Values::I64(values),
+            GoldenValues::F32(values) => Values::F32(values),
+            GoldenValues::Text { bytes, offsets } => Values::Text { bytes, offsets },
+        };
+        views.push(Column { feature: *feature, values, row_offsets: row_offsets.as_deref() });
+    }
+    views
+}
+
+fn golden_bound(tolerance: f64, options: &OpenOptions) -> f64 {
+    let usual = match options.precision {
+        None | Some(Precision::F32) => 0.0,
+        Some(Precision::F16) => 5e-3,
+        Some(Precision::Bf16) => 2e-2,
+    };
+    options.max_error.unwrap_or(tolerance.max(usual))
+}
+
+/// The kernel set of an option, else of the environment, else of the CPU.
+fn choose_kernels(isa: Option<&str>) -> Result<&'static Kernels, Error> {
+    let environment = std::env::var("POLYSCORE_ISA").ok().filter(|name| !name.is_empty());
+    let (name, subject) = match isa {
+        Some(name) => (Some(name), "isa"),
+        None => (environment.as_deref(), "POLYSCORE_ISA"),
+    };
+    Kernels::select(name).map_err(|unknown| Error::new(ErrorKind::Unsupported, subject, unknown.to_string()))
+}
+
+/// A table may be larger than memory, so only tables that are small beside the dense weights are read whole at open.
+fn check_finite_tables(store: &Store, tables: &[Option<TensorId>]) -> Result<(), Error> {
+    const LARGEST: usize = 64 << 20;
+    tables
+        .iter()
+        .flatten()
+        .map(|table| store.tensor(*table))
+        .filter(|table| table.bytes.len() <= LARGEST)
+        .try_for_each(|table| table.check_finite())
+}

@@ -1,0 +1,54 @@
+//! MMoE (Ma et al., Modeling Task Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts, KDD 2018,
+//! eq. 6-8): experts shared by all tasks, mixed by a gate per task.
+//!
+//! ```text
+//! E_e = MLP_expert_e(x)                                e = 1..E
+//! g_k = softmax(W_k MLP_gate_k(x) + b_k)               in R^E
+//! h_k = sum_e g_k,e E_e
+//! p_k = sigmoid(head_k(MLP_tower_k(h_k)))
+//! ```
+
+use super::builder::{Block, Builder, MAX_COUNT, Nonlinearity, check_size, check_sizes, parameters};
+use super::graph::Value;
+use crate::error::{Error, ErrorKind};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Parameters {
+    #[serde(rename = "type")]
+    _type: String,
+    experts: usize,
+    expert: Vec<usize>,
+    #[serde(default)]
+    gate: Vec<usize>,
+    tower: Vec<usize>,
+    #[serde(default)]
+    activation: Nonlinearity,
+    #[serde(default)]
+    batch_norm: bool,
+}
+
+pub fn build(b: &mut Builder<'_>) -> Result<Vec<Option<Value>>, Error> {
+    let p: Parameters = parameters(b.description)?;
+    check_size("network.experts", p.experts, MAX_COUNT)?;
+    check_sizes("network.expert", &p.expert)?;
+    check_sizes("network.gate", &p.gate)?;
+    check_sizes("network.tower", &p.tower)?;
+    if p.expert.is_empty() {
+        return Err(Error::new(ErrorKind::Description, "network.expert", "is empty, an expert has at least one layer"));
+    }
+    let block = Block { activation: p.activation, batch_norm: p.batch_norm };
+
+    let x = b.features();
+    let experts =
+        (0..p.experts).map(|e| b.mlp(&format!("experts.{e}"), x, &p.expert, block)).collect::<Result<Vec<_>, _>>()?;
+    b.per_task(|b, task| {
+        let hidden = b.mlp(&format!("gates.{task}.hidden"), x, &p.gate, block)?;
+        let logits = b.linear(&format!("gates.{task}.out"), hidden, p.experts)?;
+        let gate = b.softmax(logits);
+        let mixed = b.mixture(&format!("mixture.{task}"), gate, &experts);
+        let tower = b.mlp(&format!("towers.{task}"), mixed, &p.tower, block)?;
+        b.head(task, tower)
+    })
+}

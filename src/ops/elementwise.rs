@@ -1,0 +1,60 @@
+//! `out = f(x)`, `out = x op y`, `out = x * scale + shift`, `out = x`, per element.
+
+use super::{Activation, Binary, Context, Span};
+
+/// `out = activation(input)`
+#[derive(Debug)]
+pub struct Unary {
+    pub activation: Activation,
+    pub input: Span,
+    pub output: Span,
+}
+
+impl Unary {
+    pub(super) fn run(&self, context: &mut Context<'_>) {
+        context.kernels.unary(context.memory, context.rows, self.activation, self.input, self.output);
+    }
+}
+
+/// `out = left op right`; a right side of width 1 is repeated.
+#[derive(Debug)]
+pub struct Combine {
+    pub op: Binary,
+    pub left: Span,
+    pub right: Span,
+    pub output: Span,
+}
+
+impl Combine {
+    pub(super) fn run(&self, context: &mut Context<'_>) {
+        context.kernels.binary(context.memory, context.rows, self.op, self.left, self.right, self.output);
+    }
+}
+
+/// `out = input * scale + shift`: a batch norm that no dense layer could take in.
+#[derive(Debug)]
+pub struct Affine {
+    pub input: Span,
+    pub scale: Vec<f32>,
+    pub shift: Vec<f32>,
+    pub output: Span,
+}
+
+impl Affine {
+    pub(super) fn run(&self, context: &mut Context<'_>) {
+        context.kernels.affine(context.memory, context.rows, self.input, &self.scale, &self.shift, self.output);
+    }
+}
+
+/// `out = input`: a value that a concatenation needs a second time, or per candidate.
+#[derive(Debug)]
+pub struct Copy {
+    pub input: Span,
+    pub output: Span,
+}
+
+impl Copy {
+    pub(super) fn run(&self, context: &mut Context<'_>) {
+        context.kernels.copy(context.memory, context.rows, self.input, self.output);
+    }
+}

@@ -1,0 +1,135 @@
+//! A scorer: one thread's scratch over a shared model.
+
+use crate::error::{Error, ErrorKind, Fault, Subject};
+use crate::exec::{Counters, Scratch};
+use crate::model::Inner;
+use crate::request::Column;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Scores requests on the caller's thread. One per thread: `Send`, with `&mut` calls.
+///
+/// `prepare` once per request, then `score` as often as wanted. Neither allocates, locks, or makes a thread.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use polyscore::{Column, Model, OpenOptions, Values};
+///
+/// let model = Model::open("ranker.safetensors", &OpenOptions::default())?;
+/// let (age, ad) = (model.feature("age").ok_or("no age")?, model.feature("ad_id").ok_or("no ad")?);
+/// let mut scorer = model.scorer()?;
+/// scorer.prepare(model.scenario("feed"), &[Column { feature: age, values: Values::F32(&[31.0]), row_offsets: None }])?;
+/// let mut scores = [0.0; 3];
+/// let ads = Column { feature: ad, values: Values::I64(&[7, 8, 9]), row_offsets: None };
+/// scorer.score(3, &[ads], Some(&[0]), &mut scores)?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Scorer {
+    inner: Arc<Inner>,
+    scratch: Scratch,
+    /// The scenario row of the prepared request.
+    prepared: Option<usize>,
+}
+
+impl Scorer {
+    pub(crate) fn new(inner: Arc<Inner>) -> Result<Self, Error> {
+        let sources = inner.sources();
+        let scratch = Scratch::new(sources.plan, sources.slots.len())?;
+        Ok(Self { inner, scratch, prepared: None })
+    }
+
+    /// Takes a request: `scenario` by its index, and the request columns of one row each.
+    ///
+    /// A scenario that is not given or not known uses the fallback scenario, and is counted.
+    ///
+    /// # Errors
+    /// The first column that breaks a rule. The scorer is then unprepared: no request is scored with another's values.
+    pub fn prepare(&mut self, scenario: Option<u32>, columns: &[Column<'_>]) -> Result<(), Fault> {
+        self.prepared = None;
+        let description = &self.inner.description;
+        let known = scenario.and_then(|index| description.scenarios.get(index as usize));
+        let fallback = || description.fallback_scenario.and_then(|index| description.scenarios.get(index as usize));
+        let row = known.or_else(fallback).map_or(0, |scenario| scenario.row as usize);
+        self.scratch.prepare(&self.inner.sources(), row, columns)?;
+        if known.is_none() && !description.scenarios.is_empty() {
+            self.scratch.counters.unknown_scenarios += 1;
+        }
+        self.prepared = Some(row);
+        Ok(())
+    }
+
+    /// Scores `candidates` candidates for the tasks asked for: by index, `None` for all.
+    ///
+    /// `out[t * candidates + i]` becomes the probability of candidate `i` for the `t`-th task asked for; more of `out` than
+    /// that is not touched. Only what these tasks need is computed.
+    ///
+    /// # Errors
+    /// `NotPrepared`, `UnknownTask`, `DuplicateTask`, `BufferTooSmall`, or the first column that breaks a rule; `out` is
+    /// not written then.
+    pub fn score(
+        &mut self,
+        candidates: usize,
+        columns: &[Column<'_>],
+        tasks: Option<&[u32]>,
+        out: &mut [f32],
+    ) -> Result<(), Fault> {
+        let row = self.prepared.ok_or(Fault::new(ErrorKind::NotPrepared, Subject::Call))?;
+        let known = self.inner.description.tasks.len();
+        let asked = match tasks {
+            None => known,
+            Some(tasks) => {
+                let mut seen = 0u64;
+                for task in tasks {
+                    if *task as usize >= known {
+                        return Err(Fault::new(ErrorKind::UnknownTask, Subject::Task(*task)));
+                    }
+                    if seen >> task & 1 == 1 {
+                        return Err(Fault::new(ErrorKind::DuplicateTask, Subject::Task(*task)));
+                    }
+                    seen |= 1 << task;
+                }
+                tasks.len()
+            }
+        };
+        let out = candidates
+            .checked_mul(asked)
+            .and_then(|length| out.get_mut(..length))
+            .ok_or(Fault::new(ErrorKind::BufferTooSmall, Subject::Call))?;
+        let asked = (0..asked).map(|position| tasks.map_or(position, |tasks| tasks[position] as usize));
+        self.scratch.score(&self.inner.sources(), row, candidates, columns, asked, out)
+    }
+
+    /// What the scorer has seen since it was made.
+    pub fn counters(&self) -> &Counters {
+        &self.scratch.counters
+    }
+
+    /// Begins to measure the time of each step, which costs a clock reading per step and tile.
+    pub fn start_profile(&mut self) {
+        self.scratch.profile = vec![Duration::ZERO; self.inner.sources().plan.steps().count()];
+    }
+
+    /// The time spent in each step of the plan since [`Scorer::start_profile`]; empty before it.
+    pub fn profile(&self) -> &[Duration] {
+        &self.scratch.profile
+    }
+
+    /// The fault of a call of this scorer as a message with names.
+    pub fn explain(&self, fault: Fault) -> Error {
+        let description = &self.inner.description;
+        let subject = match fault.subject {
+            Subject::Call => "call".to_owned(),
+            Subject::Feature(slot) => {
+                let feature = description.features.get(slot as usize);
+                feature.map_or_else(|| format!("feature {slot}"), |feature| format!("feature `{}`", feature.name))
+            }
+            Subject::Task(index) => {
+                let task = description.tasks.get(index as usize);
+                task.map_or_else(|| format!("task {index}"), |task| format!("task `{}`", task.name))
+            }
+            Subject::Column(position) => format!("column {position}"),
+        };
+        Error::new(fault.kind, subject, fault.kind.meaning())
+    }
+}

@@ -1,0 +1,101 @@
+//! Promise 2: nothing is allocated once a scorer is warm, and a model is shared by all threads.
+//!
+//! The tests of this file run one at a time: they count what the whole process does.
+
+mod zoo;
+
+use polyscore::{Model, OpenOptions};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use std::alloc::System;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use zoo::{Request, bits};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+const CALLS: usize = 100_000;
+
+fn folder() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("contract");
+    std::fs::create_dir_all(&folder).expect("a folder for the zoo");
+    folder
+}
+
+fn models() -> Vec<(String, Model)> {
+    let folder = folder();
+    zoo::all().into_iter().map(|zoo| (zoo.name.clone(), zoo.open(&folder, &OpenOptions::default()))).collect()
+}
+
+/// The calls of one thread, spread over all models: how often memory was allocated, freed or moved meanwhile.
+fn allocations(models: &[(String, Model)], calls: usize) -> usize {
+    let requests: Vec<Request> = (0..8).map(|seed| Request::random(seed, 1 + 13 * seed as usize)).collect();
+    let mut total = 0;
+    for (_, model) in models {
+        let columns: Vec<_> = requests.iter().map(|r| (r.columns(model, true), r.columns(model, false))).collect();
+        let mut scorer = model.scorer().expect("a scorer");
+        let mut out = vec![0.0; 3 * 100];
+        let mut call = |i: usize| {
+            let (request, (user, ads)) = (&requests[i % requests.len()], &columns[i % requests.len()]);
+            scorer.prepare(request.scenario, user).expect("prepare");
+            let tasks: Option<&[u32]> = [None, Some(&[2][..]), Some(&[1, 0])][i % 3];
+            scorer.score(request.candidates, ads, tasks, &mut out).expect("score");
+            assert!(scorer.score(request.candidates, &ads[1..], None, &mut out).is_err(), "a column is missing");
+        };
+        call(0);
+        let region = Region::new(ALLOCATOR);
+        (0..calls / models.len()).for_each(&mut call);
+        let change = region.change();
+        total += change.allocations + change.deallocations + change.reallocations;
+    }
+    total
+}
+
+#[test]
+fn a_warm_scorer_allocates_nothing_in_a_hundred_thousand_calls() {
+    let _guard = ONE_AT_A_TIME.lock();
+    assert_eq!(allocations(&models(), CALLS), 0);
+}
+
+#[test]
+fn the_allocation_counter_counts() {
+    let _guard = ONE_AT_A_TIME.lock();
+    let region = Region::new(ALLOCATOR);
+    drop(std::hint::black_box(vec![1u8; 100]));
+    assert!(region.change().allocations >= 1);
+}
+
+#[test]
+fn threads_share_a_model_and_get_the_same_bits() {
+    let _guard = ONE_AT_A_TIME.lock();
+    for (name, model) in models() {
+        let request = Request::random(9, 70);
+        let expected = bits(&request.scores(&model, None));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..20 {
+                        assert_eq!(bits(&request.scores(&model, None)), expected, "{name}");
+                    }
+                });
+            }
+        });
+    }
+}
+
+#[test]
+fn a_scorer_keeps_its_model_alive() {
+    let _guard = ONE_AT_A_TIME.lock();
+    let (_, model) = models().swap_remove(0);
+    let request = Request::random(3, 10);
+    let expected = bits(&request.scores(&model, None));
+    let (user, ads) = (request.columns(&model, true), request.columns(&model, false));
+    let mut scorer = model.scorer().expect("a scorer");
+    drop(model);
+    let mut out = vec![0.0; 30];
+    scorer.prepare(request.scenario, &user).expect("prepare");
+    scorer.score(10, &ads, None, &mut out).expect("score");
+    assert_eq!(bits(&out), expected);
+}
