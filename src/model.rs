@@ -68,9 +68,9 @@ pub struct GoldenReport {
 /// Where the bytes of a model are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Footprint {
-    /// Bytes of the file held in its mapping (or its snapshot, or copy).
+    /// Bytes of files that are mapped: tables are read there.
     pub mapped_bytes: u64,
-    /// Bytes copied because the file has them unaligned.
+    /// Bytes copied: whole files in the modes snapshot and copy, and tensors that a mapped file has unaligned.
     pub copied_bytes: u64,
     /// Bytes of packed dense weights.
     pub packed_bytes: u64,
@@ -210,9 +210,8 @@ impl Model {
         let mut scorer = self.scorer()?;
         let mut report = GoldenReport { requests: golden.len(), scores: 0, max_error: 0.0, bound };
         for (index, request) in golden.iter().enumerate() {
-            let subject = |error: Error| {
-                Error::new(ErrorKind::Golden, format!("golden.requests[{index}]"), error.to_string())
-            };
+            let subject =
+                |error: Error| Error::new(ErrorKind::Golden, format!("golden.requests[{index}]"), error.to_string());
             let mut scores = vec![0.0; self.inner.description.tasks.len() * request.candidates];
             scorer
                 .prepare(request.scenario, &views(&request.request))

@@ -85,7 +85,8 @@ fn unsafe_stays_where_it_is_allowed() {
     let mut allowed = 0;
     for (file, text) in files() {
         let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-        let count = code.filter(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe"));
+        let count =
+            code.filter(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe"));
         let count = count.count();
         if UNSAFE.iter().any(|place| file.starts_with(place)) {
             allowed += count;

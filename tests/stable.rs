@@ -12,11 +12,7 @@ fn folder(name: &str) -> std::path::PathBuf {
 }
 
 fn isas() -> Vec<String> {
-    ["scalar", "portable", "avx2"]
-        .into_iter()
-        .filter(|isa| *isa != "avx2" || has_avx2())
-        .map(str::to_owned)
-        .collect()
+    ["scalar", "portable", "avx2"].into_iter().filter(|isa| *isa != "avx2" || has_avx2()).map(str::to_owned).collect()
 }
 
 fn has_avx2() -> bool {
@@ -40,7 +36,11 @@ fn for_each_model(test: &str, mut check: impl FnMut(&zoo::Zoo, &std::path::Path,
             let scores = request.scores(&model, None);
             assert!(scores.iter().all(|score| (0.0..=1.0).contains(score)), "{}: {scores:?}", zoo.name);
             let first = scores[0];
-            assert!(candidates == 1 || scores[..candidates].iter().any(|score| *score != first), "{} is flat", zoo.name);
+            assert!(
+                candidates == 1 || scores[..candidates].iter().any(|score| *score != first),
+                "{} is flat",
+                zoo.name
+            );
             check(&zoo, &folder, &model, &request, &scores);
         }
     }

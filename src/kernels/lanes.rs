@@ -35,14 +35,14 @@ pub mod exp {
     pub const LN2_HIGH: f32 = 0.693_359_4;
     pub const LN2_LOW: f32 = -2.121_944_4e-4;
     pub const POLYNOMIAL: [f32; 6] =
-        [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1];
+        [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
 }
 
 /// Constants of `tanh`.
 pub mod tanh {
     pub const SMALL: f32 = 0.625;
     pub const POLYNOMIAL: [f32; 5] =
-        [-5.704_988_7e-3, 2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328_2e-1];
+        [-5.704_989e-3, 2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1];
 }
 
 /// Sixteen f32.
@@ -193,9 +193,8 @@ unsafe fn tile<L: Lanes, S: Stored, const R: usize, const P: usize>(
     let depth = weights.depth();
     // SAFETY: the rows lie in the checked spans, the panels in the packed weights and bias.
     unsafe {
-        let cell = |span: Span, r: usize, p: usize| {
-            memory.add(span.offset + (row + r) * span.stride + (panel + p) * PANEL)
-        };
+        let cell =
+            |span: Span, r: usize, p: usize| memory.add(span.offset + (row + r) * span.stride + (panel + p) * PANEL);
         let count = |p: usize| (output.width - (panel + p) * PANEL).min(PANEL);
 
         let mut sums = [[L::splat(0.0); P]; R];

@@ -6,6 +6,7 @@ use std::fmt;
 
 /// The functions of one instruction set. All are `unsafe`: the CPU must have the set, the spans must lie in the memory,
 /// the ids in the table. [`Kernels`] sees to it.
+#[expect(clippy::type_complexity, reason = "a table of signatures, each used once")]
 pub(super) struct Functions {
     pub name: &'static str,
     /// Printed names of the dense kernels, by element type: one for one or two rows, one for more.
@@ -117,15 +118,7 @@ impl Kernels {
     }
 
     /// `output = input * scale + shift`, fused.
-    pub fn affine(
-        &self,
-        memory: &mut [f32],
-        rows: usize,
-        input: Span,
-        scale: &[f32],
-        shift: &[f32],
-        output: Span,
-    ) {
+    pub fn affine(&self, memory: &mut [f32], rows: usize, input: Span, scale: &[f32], shift: &[f32], output: Span) {
         assert_eq!(input.width, output.width, "affine");
         assert!(scale.len() == output.width && shift.len() == output.width, "affine constants");
         check(memory, rows, input);

@@ -19,8 +19,8 @@ mod scalar;
 mod testkit;
 mod wide;
 
-pub use list::{Kernels, UnknownIsa};
-pub use panels::{Element, OutOfMemory, Panels};
+pub use list::Kernels;
+pub use panels::{Element, Panels};
 
 /// A value in memory: `width` f32 per row, rows `stride` apart, the first at `offset`. Stride 0: one row read by all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -72,8 +72,9 @@ fn fused(a: f32x8, b: f32x8, c: f32x8) -> f32x8 {
     a.mul_add(b, c)
 }
 
+/// Not inlined: a dense tile would hold it dozens of times.
 #[cfg(not(any(target_feature = "fma", target_arch = "aarch64")))]
-#[inline(always)]
+#[inline(never)]
 fn fused(a: f32x8, b: f32x8, c: f32x8) -> f32x8 {
     let (a, b, c) = (a.to_array(), b.to_array(), c.to_array());
     let mut sums = [0.0; 8];
@@ -99,12 +100,7 @@ fn fused(a: f32x8, b: f32x8, c: f32x8) -> f32x8 {
 fn round_to_odd(sum: f64, error: f64) -> f64 {
     let bits = sum.to_bits();
     let is_away_from_zero = (error > 0.0) == (sum > 0.0);
-    let is_inexact = error > 0.0 || error < 0.0;
-    if is_inexact && bits & 1 == 0 {
-        f64::from_bits(if is_away_from_zero { bits + 1 } else { bits - 1 })
-    } else {
-        sum
-    }
+    if error.abs() > 0.0 && bits & 1 == 0 { f64::from_bits(if is_away_from_zero { bits + 1 } else { bits - 1 }) } else { sum }
 }
 
 // The methods are safe but for their pointers, which the trait's callers answer for.
@@ -123,8 +119,9 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn load_part(from: *const f32, count: usize) -> Self {
         let mut lanes = [0.0; 16];
-        // SAFETY: the caller's promise; `count` is at most 16.
-        unsafe { std::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), count) };
+        let bytes = count * size_of::<f32>();
+        // SAFETY: the caller's promise; `count` is at most 16. As bytes, because table rows may be unaligned.
+        unsafe { std::ptr::copy_nonoverlapping(from.cast::<u8>(), lanes.as_mut_ptr().cast(), bytes) };
         Self::from_lanes(lanes)
     }
 

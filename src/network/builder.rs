@@ -145,8 +145,8 @@ impl<'a> Builder<'a> {
 
     /// `prefix.0`, `prefix.1`, ... of the given sizes; no sizes, no layers.
     pub fn mlp(&mut self, prefix: &str, input: Value, sizes: &[usize], block: Block) -> Result<Value, Error> {
-        let layers = sizes.iter().enumerate();
-        layers.fold(Ok(input), |value, (i, size)| self.layer(&format!("{prefix}.{i}"), value?, *size, block))
+        let mut layers = sizes.iter().enumerate();
+        layers.try_fold(input, |value, (i, size)| self.layer(&format!("{prefix}.{i}"), value, *size, block))
     }
 
     /// `heads.{task}`: one logit, then its sigmoid.

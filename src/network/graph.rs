@@ -163,7 +163,8 @@ impl Graph {
         discriminant(&op).hash(&mut hasher);
         op.inputs(|value| value.hash(&mut hasher));
         let alike = self.seen.entry(hasher.finish()).or_default();
-        if let Some(place) = alike.iter().find(|place| self.nodes[**place].op == op && self.nodes[**place].width == width)
+        if let Some(place) =
+            alike.iter().find(|place| self.nodes[**place].op == op && self.nodes[**place].width == width)
         {
             return Value(*place);
         }

@@ -122,13 +122,7 @@ fn find_homes(graph: &Graph, stages: &[Stage]) -> Vec<Settled> {
 }
 
 /// Whether the parts lie side by side in another value already: then their concatenation is a view of it.
-fn already_adjacent(
-    graph: &Graph,
-    homes: &[Settled],
-    parts: &[Value],
-    stages: &[Stage],
-    stage: Stage,
-) -> Option<Home> {
+fn already_adjacent(graph: &Graph, homes: &[Settled], parts: &[Value], stages: &[Stage], stage: Stage) -> Option<Home> {
     let inside = |part: Value| match homes[part.0].home {
         Home::Inside { whole, column } if stages[part.0] == stage => Some((whole, column)),
         _ => None,

@@ -114,7 +114,8 @@ impl Plan {
 
         let mut rates = Vec::with_capacity(graph.nodes.len());
         complete_rates(&graph, &features, &mut rates);
-        let stages: Vec<Stage> = graph.nodes.iter().zip(&rates).map(|(node, rate)| stage(&node.op, *rate, options)).collect();
+        let stages: Vec<Stage> =
+            graph.nodes.iter().zip(&rates).map(|(node, rate)| stage(&node.op, *rate, options)).collect();
         let arena = arrange(&graph, &stages, options.tile);
         if arena.length > MAX_LENGTH {
             let detail = format!("a scorer would need {} f32, at most {MAX_LENGTH} are allowed", arena.length);

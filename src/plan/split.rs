@@ -46,6 +46,13 @@ pub fn split(graph: &Graph, features: &[Rate]) -> Graph {
     })
 }
 
+/// The inputs of a layer that change at one rate, and the columns (start, length) of its weight that they meet.
+#[derive(Default)]
+struct Group {
+    parts: Vec<Value>,
+    columns: Vec<(usize, usize)>,
+}
+
 struct Pass<'a> {
     graph: &'a mut Graph,
     features: &'a [Rate],
@@ -145,10 +152,10 @@ impl Pass<'_> {
     fn linear(&mut self, input: Value, layer: Layer, width: usize, name: &str) -> Value {
         let mut leaves = Vec::new();
         self.leaves(input, &mut leaves);
-        let mut groups: [(Vec<Value>, Vec<(usize, usize)>); 5] = Default::default();
+        let mut groups: [Group; 5] = Default::default();
         let mut column = 0;
         for leaf in leaves {
-            let (parts, columns) = &mut groups[self.rates[leaf.0] as usize];
+            let Group { parts, columns } = &mut groups[self.rates[leaf.0] as usize];
             let leaf_width = self.graph.width(leaf);
             parts.push(leaf);
             match columns.last_mut() {
@@ -159,7 +166,7 @@ impl Pass<'_> {
         }
 
         let mut chain = None;
-        for (group, (parts, columns)) in groups.into_iter().enumerate() {
+        for (group, Group { parts, columns }) in groups.into_iter().enumerate() {
             if parts.is_empty() {
                 continue;
             }

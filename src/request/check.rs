@@ -58,17 +58,17 @@ impl Bound {
             let Some(slot) = slots.get(column.feature as usize) else {
                 return Err(Fault::new(ErrorKind::UnknownFeature, place));
             };
-            check(slot, is_request, rows, column)
-                .map_err(|kind| Fault::new(kind, Subject::Feature(column.feature)))?;
+            check(slot, is_request, rows, column).map_err(|kind| Fault::new(kind, Subject::Feature(column.feature)))?;
             let bound = &mut self.columns[column.feature as usize];
             if *bound != ABSENT {
                 return Err(Fault::new(ErrorKind::DuplicateColumn, Subject::Feature(column.feature)));
             }
             *bound = position as u32;
         }
-        let missing = slots.iter().zip(&self.columns).position(|(slot, bound)| {
-            slot.is_request == is_request && !slot.is_optional && *bound == ABSENT
-        });
+        let missing = slots
+            .iter()
+            .zip(&self.columns)
+            .position(|(slot, bound)| slot.is_request == is_request && !slot.is_optional && *bound == ABSENT);
         match missing {
             Some(slot) => Err(Fault::new(ErrorKind::MissingFeature, Subject::Feature(slot as u32))),
             None => Ok(()),
@@ -121,7 +121,10 @@ fn check_offsets(offsets: &[i64], end: usize, longest: usize) -> Result<(), Erro
         return Err(ErrorKind::ColumnOffsets);
     }
     let is_ascending = offsets.windows(2).all(|pair| {
-        pair[1].checked_sub(pair[0]).and_then(|length| usize::try_from(length).ok()).is_some_and(|length| length <= longest)
+        pair[1]
+            .checked_sub(pair[0])
+            .and_then(|length| usize::try_from(length).ok())
+            .is_some_and(|length| length <= longest)
     });
     if is_ascending { Ok(()) } else { Err(ErrorKind::ColumnOffsets) }
 }
@@ -162,7 +165,7 @@ mod tests {
         let bag = Slot { is_bag: true, ..ID };
         let ids = [1i64, 2, 3];
         let with = |offsets: &[i64]| {
-            bind(&[bag.clone()], 2, &[Column { feature: 0, values: Values::I64(&ids), row_offsets: Some(offsets) }])
+            bind(std::slice::from_ref(&bag), 2, &[Column { feature: 0, values: Values::I64(&ids), row_offsets: Some(offsets) }])
         };
         assert_eq!(with(&[0, 1, 3]), Ok(()));
         assert_eq!(with(&[0, 0, 3]), Ok(()));

@@ -57,8 +57,7 @@ impl Zoo {
         let seed = name.bytes().fold(1, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
         let random = fastrand::Rng::with_seed(seed);
         let mut zoo = Self { name: name.to_owned(), description, tensors: Vec::new(), random, dtype };
-        let tables =
-            [("user", 51, 16), ("ad", 40, 7), ("tag", 6, 5), ("seen", 4, 4), ("city", 4, 8), ("match", 30, 6)];
+        let tables = [("user", 51, 16), ("ad", 40, 7), ("tag", 6, 5), ("seen", 4, 4), ("city", 4, 8), ("match", 30, 6)];
         for (table, rows, width) in tables {
             zoo.tensor(format!("embeddings.{table}.weight"), &[rows, width], 0.5);
         }
