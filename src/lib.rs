@@ -2,6 +2,8 @@
 //! process and on the thread of the caller.
 #![warn(missing_docs)]
 
+#[cfg(feature = "capi")]
+mod capi;
 mod error;
 mod exec;
 mod format;
@@ -16,6 +18,14 @@ mod ops;
 mod plan;
 mod request;
 mod scorer;
+
+/// The types of a [`Description`].
+pub mod description {
+    pub use crate::format::{
+        Dense, DenseTransform, Feature, FeatureKind, Golden, GoldenHead, Lookup, Pooling, Rate, RowTransform, Scenario,
+        Task, Texts, ValueKind, Vocabulary,
+    };
+}
 
 pub use error::{Error, ErrorKind, Fault, Subject};
 pub use exec::Counters;

@@ -100,6 +100,12 @@ impl Scorer {
         self.scratch.score(&self.inner.sources(), row, candidates, columns, asked, out)
     }
 
+    /// Forgets the prepared request: `score` then needs another `prepare`.
+    #[cfg(feature = "capi")]
+    pub(crate) fn forget(&mut self) {
+        self.prepared = None;
+    }
+
     /// What the scorer has seen since it was made.
     pub fn counters(&self) -> &Counters {
         &self.scratch.counters

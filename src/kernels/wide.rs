@@ -100,7 +100,11 @@ fn fused(a: f32x8, b: f32x8, c: f32x8) -> f32x8 {
 fn round_to_odd(sum: f64, error: f64) -> f64 {
     let bits = sum.to_bits();
     let is_away_from_zero = (error > 0.0) == (sum > 0.0);
-    if error.abs() > 0.0 && bits & 1 == 0 { f64::from_bits(if is_away_from_zero { bits + 1 } else { bits - 1 }) } else { sum }
+    if error.abs() > 0.0 && bits & 1 == 0 {
+        f64::from_bits(if is_away_from_zero { bits + 1 } else { bits - 1 })
+    } else {
+        sum
+    }
 }
 
 // The methods are safe but for their pointers, which the trait's callers answer for.

@@ -165,7 +165,11 @@ mod tests {
         let bag = Slot { is_bag: true, ..ID };
         let ids = [1i64, 2, 3];
         let with = |offsets: &[i64]| {
-            bind(std::slice::from_ref(&bag), 2, &[Column { feature: 0, values: Values::I64(&ids), row_offsets: Some(offsets) }])
+            bind(
+                std::slice::from_ref(&bag),
+                2,
+                &[Column { feature: 0, values: Values::I64(&ids), row_offsets: Some(offsets) }],
+            )
         };
         assert_eq!(with(&[0, 1, 3]), Ok(()));
         assert_eq!(with(&[0, 0, 3]), Ok(()));

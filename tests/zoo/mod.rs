@@ -1,6 +1,8 @@
 //! The models that the promise tests run over: every network, in variants that reach every operation, with random weights
 //! and random requests. Each variant has features of every rate and kind, in an order that mixes the rates.
 
+#![allow(dead_code, reason = "each test uses its part of the zoo")]
+
 use polyscore::{Column, Dtype, Model, OpenOptions, Tensor, Values, write_model};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};

@@ -1,0 +1,251 @@
+//! `polyscore_scorer`: prepare, score, count, close.
+
+use super::POLYSCORE_SCENARIO_UNKNOWN;
+use super::column::{bytes_of, polyscore_column, read_columns};
+use super::error::{polyscore_error, polyscore_status};
+use super::guard::{Failure, check_length, check_output, check_pointer, entry, read_slice, write_struct};
+use super::handle::{Pin, Table};
+use super::model::{object, pin as pin_model, polyscore_model};
+use crate::error::{ErrorKind, Fault};
+use crate::request::Column;
+use crate::scorer::Scorer;
+
+static SCORERS: Table<Prepared> = Table::new(2);
+
+/// A scorer and room for the columns of a call.
+struct Prepared {
+    scorer: Scorer,
+    /// Empty between calls.
+    columns: Vec<Column<'static>>,
+    tasks: usize,
+}
+
+/// One thread's scratch over a model. A second thread inside a call on the same scorer gets `POLYSCORE_BUSY`.
+pub struct polyscore_scorer {
+    _opaque: (),
+}
+
+/// What a scorer has seen since it was made.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct polyscore_counters {
+    /// `sizeof(polyscore_counters)`
+    pub struct_size: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Requests prepared.
+    pub requests: u64,
+    /// Candidates scored.
+    pub candidates: u64,
+    /// Requests whose scenario was unknown or not given.
+    pub unknown_scenarios: u64,
+    /// Scores that were not finite and were replaced by the fallback of their task.
+    pub non_finite: u64,
+}
+
+/// What came in for one feature since the scorer was made.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct polyscore_feature_counters {
+    /// `sizeof(polyscore_feature_counters)`
+    pub struct_size: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Values seen, missing ones included.
+    pub values: u64,
+    /// Values that no row was trained for.
+    pub oov: u64,
+    /// Values that were missing.
+    pub missing: u64,
+}
+
+fn pin(scorer: *mut polyscore_scorer) -> Result<Pin<'static, Prepared>, Failure> {
+    if scorer.is_null() {
+        return Err(Failure::new(ErrorKind::NullArgument, "scorer", "is null"));
+    }
+    SCORERS.pin_exclusive(scorer as usize)
+}
+
+/// Makes a scorer with its scratch. It keeps the model's file open, also after the model is closed.
+///
+/// On success `*out` is a handle, to be closed by `polyscore_scorer_close`; on failure it is not written.
+///
+/// # Safety
+/// Pointers are null or good for what they point to; sized structs are as large as they state.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn polyscore_scorer_new(
+    model: *mut polyscore_model,
+    out: *mut *mut polyscore_scorer,
+    error: *mut polyscore_error,
+) -> polyscore_status {
+    let body = || {
+        check_pointer(out, "out")?;
+        let pin = pin_model(model)?;
+        let model = object(pin.get())?;
+        let (features, tasks) = (model.description().features.len(), model.description().tasks.len());
+        let mut columns = Vec::new();
+        let full = |_| Failure::new(ErrorKind::OutOfMemory, "scorer", "room for its columns cannot be reserved");
+        columns.try_reserve_exact(features).map_err(full)?;
+        let handle = SCORERS.insert(Box::new(Prepared { scorer: model.scorer()?, columns, tasks }))?;
+        // SAFETY: checked above, and the caller's promise.
+        unsafe { out.write(handle as *mut polyscore_scorer) };
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { entry(error, body) }
+}
+
+/// Closes a scorer. A call that another thread is inside of finishes first; later ones are `POLYSCORE_INVALID_HANDLE`.
+/// NULL is a no-op.
+#[unsafe(no_mangle)]
+pub extern "C" fn polyscore_scorer_close(scorer: *mut polyscore_scorer) -> polyscore_status {
+    let body = || if scorer.is_null() { Ok(()) } else { SCORERS.close(scorer as usize) };
+    // SAFETY: no error struct.
+    unsafe { entry(std::ptr::null_mut(), body) }
+}
+
+/// Takes a request: the index of its scenario, or `POLYSCORE_SCENARIO_UNKNOWN`, and its request columns of one row each.
+///
+/// On failure the scorer is unprepared: no request is scored with another's values. Does not allocate, lock or print.
+///
+/// # Safety
+/// Pointers are null or good for what they point to; sized structs are as large as they state.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn polyscore_scorer_prepare(
+    scorer: *mut polyscore_scorer,
+    scenario: u32,
+    columns: *const polyscore_column,
+    columns_len: usize,
+    error: *mut polyscore_error,
+) -> polyscore_status {
+    let body = || {
+        let mut pin = pin(scorer)?;
+        let Prepared { scorer, columns: views, .. } = object(pin.get_mut())?;
+        scorer.forget();
+        // SAFETY: the caller's promise; the views are cleared below.
+        unsafe { read_columns(columns, columns_len, &(0..0), views)? };
+        let scenario = (scenario != POLYSCORE_SCENARIO_UNKNOWN).then_some(scenario);
+        let prepared = scorer.prepare(scenario, views);
+        views.clear();
+        prepared.map_err(|fault| explain(scorer, fault))
+    };
+    // SAFETY: the caller's promise.
+    unsafe { entry(error, body) }
+}
+
+/// Scores `candidates` candidates, whose columns have that many rows, for the tasks asked for: by index, all if `tasks_len`
+/// is 0.
+///
+/// Writes `out[t * candidates + i]`, the probability of candidate `i` for the `t`-th task asked for; `out_len` is at least
+/// that many floats. `out` may overlap no input. On failure nothing is written. Does not allocate, lock or print.
+///
+/// # Safety
+/// Pointers are null or good for what they point to; sized structs are as large as they state.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn polyscore_scorer_score(
+    scorer: *mut polyscore_scorer,
+    candidates: usize,
+    columns: *const polyscore_column,
+    columns_len: usize,
+    tasks: *const u32,
+    tasks_len: usize,
+    out: *mut f32,
+    out_len: usize,
+    error: *mut polyscore_error,
+) -> polyscore_status {
+    let body = || {
+        let mut pin = pin(scorer)?;
+        let Prepared { scorer, columns: views, tasks: known } = object(pin.get_mut())?;
+        // SAFETY: the caller's promise.
+        let tasks = unsafe { read_slice(tasks, tasks_len, "tasks")? };
+        let tasks = if tasks.is_empty() { None } else { Some(tasks) };
+        let asked = tasks.map_or(*known, <[u32]>::len);
+        let too_small = || Failure::new(ErrorKind::BufferTooSmall, "out", "is smaller than tasks x candidates");
+        let needed = candidates.checked_mul(asked).filter(|needed| *needed <= out_len).ok_or_else(too_small)?;
+        check_length::<f32>(needed, "out")?;
+        if needed > 0 {
+            check_pointer(out, "out")?;
+        }
+        let output = if needed > 0 { bytes_of(out, needed) } else { 0..0 };
+        if let Some(tasks) = tasks {
+            let tasks = bytes_of(tasks.as_ptr(), tasks.len());
+            if tasks.start < output.end && output.start < tasks.end {
+                return Err(Failure::new(ErrorKind::Overlap, "out", "overlaps an input of the call"));
+            }
+        }
+        // SAFETY: the caller's promise; the views are cleared below.
+        unsafe { read_columns(columns, columns_len, &output, views)? };
+        let out = match needed {
+            0 => &mut [][..],
+            // SAFETY: not null, aligned, of a possible length, and no input overlaps it: checked above.
+            needed => unsafe { std::slice::from_raw_parts_mut(out, needed) },
+        };
+        let scored = scorer.score(candidates, views, tasks, out);
+        views.clear();
+        scored.map_err(|fault| explain(scorer, fault))
+    };
+    // SAFETY: the caller's promise.
+    unsafe { entry(error, body) }
+}
+
+/// Writes the counters of a scorer to `out`.
+///
+/// # Safety
+/// Pointers are null or good for what they point to; sized structs are as large as they state.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn polyscore_scorer_counters(
+    scorer: *mut polyscore_scorer,
+    out: *mut polyscore_counters,
+    error: *mut polyscore_error,
+) -> polyscore_status {
+    let body = || {
+        // SAFETY: the caller's promise.
+        unsafe { check_output(out, "out", false)? };
+        let pin = pin(scorer)?;
+        let counters = object(pin.get())?.scorer.counters();
+        let value = polyscore_counters {
+            struct_size: 0,
+            reserved: 0,
+            requests: counters.requests,
+            candidates: counters.candidates,
+            unknown_scenarios: counters.unknown_scenarios,
+            non_finite: counters.non_finite,
+        };
+        // SAFETY: checked above.
+        unsafe { write_struct(out, value) };
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { entry(error, body) }
+}
+
+/// Writes the counters of the feature of a slot to `out`.
+///
+/// # Safety
+/// Pointers are null or good for what they point to; sized structs are as large as they state.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn polyscore_scorer_feature_counters(
+    scorer: *mut polyscore_scorer,
+    slot: u32,
+    out: *mut polyscore_feature_counters,
+    error: *mut polyscore_error,
+) -> polyscore_status {
+    let body = || {
+        // SAFETY: the caller's promise.
+        unsafe { check_output(out, "out", false)? };
+        let pin = pin(scorer)?;
+        let unknown = || Failure::new(ErrorKind::UnknownFeature, "slot", "is not a slot of the model");
+        let feature = *object(pin.get())?.scorer.counters().features.get(slot as usize).ok_or_else(unknown)?;
+        let (values, oov, missing) = (feature.values, feature.oov, feature.missing);
+        let value = polyscore_feature_counters { struct_size: 0, reserved: 0, values, oov, missing };
+        // SAFETY: checked above.
+        unsafe { write_struct(out, value) };
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { entry(error, body) }
+}
+
+fn explain(scorer: &Scorer, fault: Fault) -> Failure {
+    scorer.explain(fault).into()
+}
