@@ -329,7 +329,7 @@ class Model {
         Error error;
         std::uint32_t found = 0;
         if (function(handle_, key, &found, error.raw()) != POLYSCORE_OK) return error;
-        return std::move(found);
+        return found;
     }
 
 #if POLYSCORE_EXCEPTIONS

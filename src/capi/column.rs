@@ -78,8 +78,8 @@ pub unsafe fn read_columns(
         // SAFETY: the caller's promise; `next` is at a column of the array, which states its own size.
         unsafe {
             let column = read_struct(next, "column")?;
-            refuse_overlap(&column, output)?;
             views.push(read_column(&column)?);
+            refuse_overlap(&column, output)?;
             next = next.byte_add(column.struct_size as usize);
         }
     }
