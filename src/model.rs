@@ -180,6 +180,12 @@ impl Model {
         self.inner.description.scenario_by_id(id)
     }
 
+    /// How many rows the table of that name has.
+    pub fn table_rows(&self, table: &str) -> Option<usize> {
+        let store = &self.inner.store;
+        store.find(table).and_then(|id| store.tensor(id).shape.first().copied())
+    }
+
     /// The steps, which print themselves.
     pub fn plan(&self) -> &Plan {
         &self.inner.plan

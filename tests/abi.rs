@@ -125,7 +125,13 @@ fn misuse_is_refused_and_memory_stays_clean() {
     assert!(passed >= 200 && failed == 0, "{passed} passed, {failed} failed");
 
     let mut memcheck = Command::new("valgrind");
-    memcheck.args(["-q", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite,indirect"]);
+    memcheck.args([
+        "-q",
+        "--fair-sched=yes",
+        "--error-exitcode=9",
+        "--leak-check=full",
+        "--errors-for-leak-kinds=definite,indirect",
+    ]);
     let (passed, failed) = counts(&succeed(memcheck.arg(&program).arg(&model)));
     assert!(passed >= 200 && failed == 0, "under valgrind: {passed} passed, {failed} failed");
 }

@@ -23,7 +23,7 @@ mod absent {
 mod present {
     use crate::kernels::lanes::{self, Lanes};
     use crate::kernels::list::Functions;
-    use crate::kernels::{Activation, Binary, Dense, Pooling, Span, Table};
+    use crate::kernels::{Activation, Dense, Pooling, Span, Table};
     use std::arch::x86_64::*;
 
     pub const FUNCTIONS: Functions = Functions {
@@ -35,7 +35,7 @@ mod present {
         ],
         dense,
         unary,
-        binary,
+        multiply,
         affine,
         softmax,
         mixture,
@@ -62,7 +62,7 @@ mod present {
     compile! {
         dense(memory: &mut [f32], rows: usize, call: &Dense<'_>);
         unary(memory: &mut [f32], rows: usize, activation: Activation, input: Span, output: Span);
-        binary(memory: &mut [f32], rows: usize, op: Binary, left: Span, right: Span, output: Span);
+        multiply(memory: &mut [f32], rows: usize, left: Span, right: Span, output: Span);
         affine(memory: &mut [f32], rows: usize, input: Span, scale: &[f32], shift: &[f32], output: Span);
         softmax(memory: &mut [f32], rows: usize, input: Span, output: Span);
         mixture(memory: &mut [f32], rows: usize, gate: Span, experts: &[Span], output: Span);

@@ -25,7 +25,7 @@
 //! NaN stays NaN.
 
 use super::panels::{Element, PANEL};
-use super::{Activation, Binary, Dense, Pooling, Span, Start, Table};
+use super::{Activation, Dense, Pooling, Span, Start, Table};
 
 /// Constants of `exp`.
 pub mod exp {
@@ -293,7 +293,7 @@ pub unsafe fn unary<L: Lanes>(memory: &mut [f32], rows: usize, activation: Activ
 /// # Safety
 /// As [`super::list::Functions`].
 #[inline(always)]
-pub unsafe fn binary<L: Lanes>(memory: &mut [f32], rows: usize, op: Binary, left: Span, right: Span, output: Span) {
+pub unsafe fn multiply<L: Lanes>(memory: &mut [f32], rows: usize, left: Span, right: Span, output: Span) {
     let memory = memory.as_mut_ptr();
     for row in 0..rows {
         for (column, count) in chunks(output.width) {
@@ -302,12 +302,7 @@ pub unsafe fn binary<L: Lanes>(memory: &mut [f32], rows: usize, op: Binary, left
                 let x = read::<L>(memory.add(left.offset + row * left.stride + column), count);
                 let from = memory.add(right.offset + row * right.stride);
                 let y = if right.width == 1 { L::splat(*from) } else { read::<L>(from.add(column), count) };
-                let value = match op {
-                    Binary::Add => x.add(y),
-                    Binary::Sub => x.sub(y),
-                    Binary::Mul => x.mul(y),
-                };
-                write(value, memory.add(output.offset + row * output.stride + column), count);
+                write(x.mul(y), memory.add(output.offset + row * output.stride + column), count);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The kernel sets, listed once, and the checked way to call them.
 
 use super::panels::{Element, Panels};
-use super::{Activation, Binary, Dense, Pooling, Span, Start, Table, avx2, scalar, wide};
+use super::{Activation, Dense, Pooling, Span, Start, Table, avx2, scalar, wide};
 use std::fmt;
 
 /// The functions of one instruction set. All are `unsafe`: the CPU must have the set, the spans must lie in the memory,
@@ -13,7 +13,7 @@ pub(super) struct Functions {
     pub dense_names: [[&'static str; 2]; 3],
     pub dense: unsafe fn(&mut [f32], usize, &Dense<'_>),
     pub unary: unsafe fn(&mut [f32], usize, Activation, Span, Span),
-    pub binary: unsafe fn(&mut [f32], usize, Binary, Span, Span, Span),
+    pub multiply: unsafe fn(&mut [f32], usize, Span, Span, Span),
     pub affine: unsafe fn(&mut [f32], usize, Span, &[f32], &[f32], Span),
     pub softmax: unsafe fn(&mut [f32], usize, Span, Span),
     pub mixture: unsafe fn(&mut [f32], usize, Span, &[Span], Span),
@@ -106,15 +106,15 @@ impl Kernels {
         unsafe { (self.functions.unary)(memory, rows, activation, input, output) }
     }
 
-    /// `output = left op right`; a right side of width 1 is repeated.
-    pub fn binary(&self, memory: &mut [f32], rows: usize, op: Binary, left: Span, right: Span, output: Span) {
-        assert_eq!(left.width, output.width, "binary left");
-        assert!(right.width == output.width || right.width == 1, "binary right");
+    /// `output = left * right`; a right side of width 1 is repeated.
+    pub fn multiply(&self, memory: &mut [f32], rows: usize, left: Span, right: Span, output: Span) {
+        assert_eq!(left.width, output.width, "multiply left");
+        assert!(right.width == output.width || right.width == 1, "multiply right");
         check(memory, rows, left);
         check(memory, rows, right);
         check_output(memory, rows, output);
         // SAFETY: the CPU has the set (`select`), and all spans were checked above.
-        unsafe { (self.functions.binary)(memory, rows, op, left, right, output) }
+        unsafe { (self.functions.multiply)(memory, rows, left, right, output) }
     }
 
     /// `output = input * scale + shift`, fused.

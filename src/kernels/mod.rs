@@ -47,14 +47,6 @@ pub enum Activation {
     Silu,
 }
 
-/// A function of two elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Binary {
-    Add,
-    Sub,
-    Mul,
-}
-
 /// How the rows of a bag become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pooling {

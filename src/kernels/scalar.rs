@@ -2,7 +2,7 @@
 
 use super::list::Functions;
 use super::panels::Element;
-use super::{Activation, Binary, Dense, Pooling, Span, Start, Table};
+use super::{Activation, Dense, Pooling, Span, Start, Table};
 use half::{bf16, f16};
 
 pub(super) const FUNCTIONS: Functions = Functions {
@@ -14,7 +14,7 @@ pub(super) const FUNCTIONS: Functions = Functions {
     ],
     dense,
     unary,
-    binary,
+    multiply,
     affine,
     softmax,
     mixture,
@@ -54,16 +54,12 @@ fn unary(memory: &mut [f32], rows: usize, activation: Activation, input: Span, o
     }
 }
 
-fn binary(memory: &mut [f32], rows: usize, op: Binary, left: Span, right: Span, output: Span) {
+fn multiply(memory: &mut [f32], rows: usize, left: Span, right: Span, output: Span) {
     for row in 0..rows {
         for column in 0..output.width {
             let x = memory[at(left, row, column)];
             let y = memory[at(right, row, if right.width == 1 { 0 } else { column })];
-            memory[at(output, row, column)] = match op {
-                Binary::Add => x + y,
-                Binary::Sub => x - y,
-                Binary::Mul => x * y,
-            };
+            memory[at(output, row, column)] = x * y;
         }
     }
 }

@@ -19,7 +19,7 @@ pub(super) const FUNCTIONS: Functions = Functions {
     ],
     dense: lanes::dense::<Portable>,
     unary: lanes::unary::<Portable>,
-    binary: lanes::binary::<Portable>,
+    multiply: lanes::multiply::<Portable>,
     affine: lanes::affine::<Portable>,
     softmax: lanes::softmax::<Portable>,
     mixture: lanes::mixture::<Portable>,

@@ -3,7 +3,7 @@
 use super::graph::{Graph, Layer, Norm, Op, Value};
 use crate::error::{Error, ErrorKind};
 use crate::format::{Description, Store, TensorId};
-use crate::ops::{Activation, Binary};
+use crate::ops::Activation;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -166,9 +166,9 @@ impl<'a> Builder<'a> {
     }
 
     /// `left * right`, per element, of equal widths.
-    pub fn product(&mut self, name: &str, left: Value, right: Value) -> Value {
+    pub fn multiply(&mut self, name: &str, left: Value, right: Value) -> Value {
         let width = self.width(left);
-        self.graph.add(Op::Binary { op: Binary::Mul, left, right }, width, name)
+        self.graph.add(Op::Multiply { left, right }, width, name)
     }
 
     /// `sum_e gate[e] * experts[e]`; the gate is as wide as there are experts, and the experts are equally wide.

@@ -5,7 +5,7 @@
 //! operation reads only values listed before it. Shapes are checked once, here and in `builder`; the planner trusts them.
 
 use crate::format::TensorId;
-use crate::ops::{Activation, Binary};
+use crate::ops::Activation;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::discriminant;
@@ -58,8 +58,8 @@ pub enum Op {
     BatchNorm { input: Value, norm: Norm },
     /// An activation, per element.
     Activation { input: Value, activation: Activation },
-    /// An operation of two values of equal width, per element; a right side of width 1 is repeated.
-    Binary { op: Binary, left: Value, right: Value },
+    /// The product of two values of equal width, per element; a right side of width 1 is repeated.
+    Multiply { left: Value, right: Value },
     /// `exp(x) / sum(exp(x))` over the row.
     Softmax { input: Value },
     /// `sum_e gate[e] * experts[e]`
@@ -86,7 +86,7 @@ impl Op {
             | Op::BatchNorm { input, .. }
             | Op::Activation { input, .. }
             | Op::Softmax { input } => f(*input),
-            Op::Binary { left, right, .. } => {
+            Op::Multiply { left, right } => {
                 f(*left);
                 f(*right);
             }
@@ -117,7 +117,7 @@ impl Op {
             | Op::BatchNorm { input, .. }
             | Op::Activation { input, .. }
             | Op::Softmax { input } => *input = f(*input),
-            Op::Binary { left, right, .. } => {
+            Op::Multiply { left, right } => {
                 *left = f(*left);
                 *right = f(*right);
             }

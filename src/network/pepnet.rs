@@ -67,7 +67,7 @@ pub fn build(b: &mut Builder<'_>) -> Result<Vec<Option<Value>>, Error> {
     let scenario = b.scenario_row("scenario_embedding.weight", p.domain)?;
     let gate_input = b.concat(&[scenario, x]);
     let gate = gate_nu(b, "epnet", gate_input, p.gate, b.width(x), p.gamma)?;
-    let o = b.product("epnet", gate, x);
+    let o = b.multiply("epnet", gate, x);
 
     personal.push(o);
     let personal = b.concat(&personal);
@@ -76,7 +76,7 @@ pub fn build(b: &mut Builder<'_>) -> Result<Vec<Option<Value>>, Error> {
         for (l, width) in p.tower.iter().enumerate() {
             let gate = gate_nu(b, &format!("ppnet.{task}.{l}"), personal, p.gate, *width, p.gamma)?;
             let layer = b.layer(&format!("towers.{task}.{l}"), h, *width, block)?;
-            h = b.product(&format!("ppnet.{task}.{l}"), layer, gate);
+            h = b.multiply(&format!("ppnet.{task}.{l}"), layer, gate);
         }
         b.head(task, h)
     })

@@ -1,6 +1,6 @@
-//! `out = f(x)`, `out = x op y`, `out = x * scale + shift`, `out = x`, per element.
+//! `out = f(x)`, `out = x * y`, `out = x * scale + shift`, `out = x`, per element.
 
-use super::{Activation, Binary, Context, Span};
+use super::{Activation, Context, Span};
 
 /// `out = activation(input)`
 #[derive(Debug)]
@@ -16,18 +16,17 @@ impl Unary {
     }
 }
 
-/// `out = left op right`; a right side of width 1 is repeated.
+/// `out = left * right`; a right side of width 1 is repeated.
 #[derive(Debug)]
-pub struct Combine {
-    pub op: Binary,
+pub struct Multiply {
     pub left: Span,
     pub right: Span,
     pub output: Span,
 }
 
-impl Combine {
+impl Multiply {
     pub(super) fn run(&self, context: &mut Context<'_>) {
-        context.kernels.binary(context.memory, context.rows, self.op, self.left, self.right, self.output);
+        context.kernels.multiply(context.memory, context.rows, self.left, self.right, self.output);
     }
 }
 

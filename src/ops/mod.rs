@@ -13,9 +13,9 @@ mod scenario;
 mod softmax;
 mod transform;
 
-pub use crate::kernels::{Activation, Binary, Element, Kernels, Panels, Pooling, Span, Start};
+pub use crate::kernels::{Activation, Element, Kernels, Panels, Pooling, Span, Start};
 pub use dense::Dense;
-pub use elementwise::{Affine, Combine, Copy, Unary};
+pub use elementwise::{Affine, Copy, Multiply, Unary};
 pub use gather::Gather;
 pub use head::Head;
 pub use load::Load;
@@ -55,7 +55,7 @@ pub enum Operation {
     ScenarioRow(ScenarioRow),
     Dense(Dense),
     Unary(Unary),
-    Combine(Combine),
+    Multiply(Multiply),
     Affine(Affine),
     Copy(Copy),
     Softmax(Softmax),
@@ -72,7 +72,7 @@ impl Operation {
             Operation::ScenarioRow(_) => "scenario",
             Operation::Dense(_) => "dense",
             Operation::Unary(_) => "unary",
-            Operation::Combine(_) => "combine",
+            Operation::Multiply(_) => "multiply",
             Operation::Affine(_) => "affine",
             Operation::Copy(_) => "copy",
             Operation::Softmax(_) => "softmax",
@@ -88,7 +88,7 @@ impl Operation {
             Operation::ScenarioRow(op) => op.run(context),
             Operation::Dense(op) => op.run(context),
             Operation::Unary(op) => op.run(context),
-            Operation::Combine(op) => op.run(context),
+            Operation::Multiply(op) => op.run(context),
             Operation::Affine(op) => op.run(context),
             Operation::Copy(op) => op.run(context),
             Operation::Softmax(op) => op.run(context),

@@ -9,7 +9,7 @@ use crate::format::{self, DenseTransform, Description, FeatureKind, RowTransform
 use crate::network::Rate;
 use crate::network::graph::{self, Graph, Op, Value};
 use crate::ops::{
-    Affine, Combine, Copy, Dense, Gather, Kernels, Load, Lookup, Mapping, Mixture, Operation, Pooling, Scaling,
+    Affine, Copy, Dense, Gather, Kernels, Load, Lookup, Mapping, Mixture, Multiply, Operation, Pooling, Scaling,
     ScenarioRow, Softmax, Span, Start, Unary,
 };
 
@@ -92,8 +92,8 @@ impl Lowering<'_> {
             Op::Activation { input, activation } => {
                 Operation::Unary(Unary { activation: *activation, input: span(*input), output })
             }
-            Op::Binary { op, left, right } => {
-                Operation::Combine(Combine { op: *op, left: span(*left), right: span(*right), output })
+            Op::Multiply { left, right } => {
+                Operation::Multiply(Multiply { left: span(*left), right: span(*right), output })
             }
             Op::Softmax { input } => Operation::Softmax(Softmax { input: span(*input), output }),
             Op::Mixture { gate, experts } => {

@@ -66,7 +66,7 @@ pub struct PlanOptions {
 /// One operation with what `inspect` says of it.
 #[derive(Debug)]
 pub struct Step {
-    pub operation: Operation,
+    pub(crate) operation: Operation,
     pub rate: Rate,
     /// The tasks that need the step.
     pub tasks: Tasks,
@@ -75,6 +75,13 @@ pub struct Step {
     pub kernel: String,
     /// Weights that the step reads: packed panels, or the table that it gathers from.
     pub bytes: usize,
+}
+
+impl Step {
+    /// What kind of operation it is, such as `dense`.
+    pub fn operation_name(&self) -> &'static str {
+        self.operation.name()
+    }
 }
 
 /// The steps of a model, in order, and the memory that they run in.
@@ -220,7 +227,7 @@ impl fmt::Display for Plan {
                 "{index:>4}  {:9} {:9} {:9} {:36} {:14} {:24} {:>12}  {}",
                 stage,
                 step.rate,
-                step.operation.name(),
+                step.operation_name(),
                 step.name,
                 step.shape,
                 step.kernel,

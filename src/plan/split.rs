@@ -28,17 +28,17 @@ pub fn split(graph: &Graph, features: &[Rate]) -> Graph {
             Op::Activation { input, activation } => {
                 pass.per_run(input, &node.name, |_, part, _| Op::Activation { input: part, activation })
             }
-            Op::Binary { op, left, right } if pass.runs(left).len() > 1 => {
+            Op::Multiply { left, right } if pass.runs(left).len() > 1 => {
                 let is_wide = pass.graph.width(right) > 1;
                 pass.per_run(left, &node.name, |pass, part, at| {
                     let right = if is_wide { pass.slice(right, at, pass.graph.width(part)) } else { right };
-                    Op::Binary { op, left: part, right }
+                    Op::Multiply { left: part, right }
                 })
             }
-            Op::Binary { op, left, right } if pass.graph.width(right) > 1 => {
+            Op::Multiply { left, right } if pass.graph.width(right) > 1 => {
                 pass.per_run(right, &node.name, |pass, part, at| {
                     let left = pass.slice(left, at, pass.graph.width(part));
-                    Op::Binary { op, left, right: part }
+                    Op::Multiply { left, right: part }
                 })
             }
             op => pass.add(op, node.width, &node.name),

@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <math.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -468,6 +469,7 @@ static void *score_until_closed(void *given) {
         if (status == POLYSCORE_INVALID_HANDLE) return NULL;
         if (status == POLYSCORE_OK && memcmp(scores, expected, sizeof scores) != 0) return given;
         if (status != POLYSCORE_OK && status != POLYSCORE_BUSY && status != POLYSCORE_NOT_PREPARED) return given;
+        sched_yield();
     }
 }
 

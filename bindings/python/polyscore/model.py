@@ -1,0 +1,247 @@
+"""`Model` and `Scorer`: the engine, with numpy in and out."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import columns
+from . import library as abi
+
+MODES = {"map": 0, "snapshot": 1, "copy": 2}
+PRECISIONS = {None: 0, "f32": 1, "f16": 2, "bf16": 3}
+TYPES = {np.dtype(np.int64): 1, np.dtype(np.int32): 2, np.dtype(np.float32): 3}
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    return abi.load()
+
+
+class PolyscoreError(Exception):
+    """A call failed: `status` is the number of the C ABI, `name` its name, `subject` the guilty thing."""
+
+    def __init__(self, status: int, subject: str, message: str):
+        super().__init__(f"{subject}: {message}" if subject else message)
+        self.status = status
+        self.name = library().polyscore_status_name(status).decode()
+        self.subject = subject
+        self.message = message
+
+
+def call(function: str, *arguments: Any) -> None:
+    """Calls a function of the ABI with an error struct; its failure is raised."""
+    error = abi.sized(abi.Error)
+    status = getattr(library(), function)(*arguments, ctypes.byref(error))
+    if status != 0:
+        raise PolyscoreError(status, error.subject.decode("utf-8", "replace"), error.message.decode("utf-8", "replace"))
+
+
+class Handle:
+    """A handle of the ABI that closes itself."""
+
+    close_function = ""
+
+    def __init__(self, handle: ctypes.c_void_p):
+        self._handle: ctypes.c_void_p | None = handle
+
+    @property
+    def handle(self) -> ctypes.c_void_p:
+        if self._handle is None:
+            raise ValueError(f"this {type(self).__name__} is closed")
+        return self._handle
+
+    def close(self) -> None:
+        """Closes it; a second time does nothing."""
+        if self._handle is not None:
+            getattr(library(), self.close_function)(self._handle)
+            self._handle = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None) is not None:
+            self.close()
+
+
+class Model(Handle):
+    """One version of a network, open and checked. Any number of threads may use it.
+
+    `precision` ("f32", "f16", "bf16"; None: as stored) is the type of dense weights, `mode` ("map", "snapshot", "copy") how
+    the file is held, `isa` ("scalar", "portable", "avx2") the kernel set, `max_error` the accepted difference from the
+    golden scores, `split` whether request-constant work is hoisted.
+    """
+
+    close_function = "polyscore_model_close"
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        precision: str | None = None,
+        mode: str = "map",
+        isa: str | None = None,
+        max_error: float | None = None,
+        split: bool = True,
+        tile: int = 0,
+    ):
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision: {precision!r} is not one of {list(PRECISIONS)}")
+        if mode not in MODES:
+            raise ValueError(f"mode: {mode!r} is not one of {list(MODES)}")
+        options = abi.sized(abi.OpenOptions, mode=MODES[mode], precision=PRECISIONS[precision], no_split=int(not split),
+                            tile=tile, isa=isa.encode() if isa is not None else None, max_error=max_error or 0.0)
+        handle = ctypes.c_void_p()
+        call("polyscore_model_open", os.fsencode(path), ctypes.byref(options), ctypes.byref(handle))
+        super().__init__(handle)
+        self.description: dict[str, Any] = json.loads(self._text("polyscore_model_description"))
+        self._slots = {feature["name"]: slot for slot, feature in enumerate(self.description["features"])}
+        self._tasks = {task["name"]: index for index, task in enumerate(self.description["tasks"])}
+
+    @property
+    def features(self) -> list[str]:
+        """Feature names, by slot."""
+        return list(self._slots)
+
+    @property
+    def tasks(self) -> list[str]:
+        """Task names, in the order of the funnel."""
+        return list(self._tasks)
+
+    def plan(self) -> str:
+        """The steps as a table: stage, rate, shape, kernel, bytes."""
+        return self._text("polyscore_model_plan")
+
+    def info(self) -> dict[str, Any]:
+        """Bytes by place, kernel set, and how the golden requests came out."""
+        info = abi.sized(abi.ModelInfo)
+        call("polyscore_model_info_get", self.handle, ctypes.byref(info))
+        values = {name: getattr(info, name) for name, _ in info._fields_ if name not in ("struct_size", "reserved")}
+        return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
+
+    def scorer(self) -> Scorer:
+        """A scorer: one per thread."""
+        return Scorer(self)
+
+    def columns(self, values: Mapping[str, Any], is_request: bool) -> Columns:
+        """Columns of one side of a call, to be used more than once."""
+        return Columns(self, values, is_request)
+
+    def scenario(self, scenario: str | int | None) -> int:
+        """The index of a scenario by its name or id; an unknown one is `SCENARIO_UNKNOWN`."""
+        if scenario is None:
+            return abi.SCENARIO_UNKNOWN
+        index = ctypes.c_uint32()
+        if isinstance(scenario, str):
+            call("polyscore_model_find_scenario", self.handle, scenario.encode(), ctypes.byref(index))
+        else:
+            call("polyscore_model_find_scenario_id", self.handle, scenario, ctypes.byref(index))
+        return index.value
+
+    def _text(self, function: str) -> str:
+        length = ctypes.c_size_t()
+        try:
+            call(function, self.handle, None, 0, ctypes.byref(length))
+        except PolyscoreError as error:
+            if error.status != abi.BUFFER_TOO_SMALL:
+                raise
+        buffer = ctypes.create_string_buffer(length.value + 1)
+        call(function, self.handle, buffer, length.value + 1, ctypes.byref(length))
+        return buffer.value.decode()
+
+
+class Columns:
+    """The columns of one side of a call, as the ABI reads them; it keeps their arrays alive.
+
+    Values by feature name: for the request one value each (a list for a bag), for candidates one entry per candidate.
+    """
+
+    def __init__(self, model: Model, values: Mapping[str, Any], is_request: bool):
+        self.rows: int | None = 1 if is_request else None
+        self._kept = []
+        structs = []
+        for name, value in values.items():
+            if name not in model._slots:
+                raise KeyError(f"`{name}` is not a feature of the model")
+            slot = model._slots[name]
+            rows = [value] if is_request else value
+            if not is_request:
+                self.rows = len(rows) if self.rows is None else self.rows
+            column = columns.build(model.description["features"][slot], rows)
+            structs.append(self._struct(slot, column))
+        self.array = (abi.Column * len(structs))(*structs)
+
+    def _struct(self, slot: int, column: columns.Column) -> abi.Column:
+        self._kept.append(column)
+        is_text = column.text_offsets is not None
+        struct = abi.sized(abi.Column, feature=slot, type=4 if is_text else TYPES[column.values.dtype],
+                           values=column.values.ctypes.data, values_len=column.values.size)
+        for name in ("text_offsets", "row_offsets"):
+            offsets = getattr(column, name)
+            if offsets is not None:
+                setattr(struct, name, offsets.ctypes.data)
+                setattr(struct, f"{name}_len", offsets.size)
+        return struct
+
+
+class Scorer(Handle):
+    """One thread's scratch over a model: `prepare` once per request, then `score` as often as wanted."""
+
+    close_function = "polyscore_scorer_close"
+
+    def __init__(self, model: Model):
+        handle = ctypes.c_void_p()
+        call("polyscore_scorer_new", model.handle, ctypes.byref(handle))
+        super().__init__(handle)
+        self.model = model
+
+    def prepare(self, scenario: str | int | None, request: Mapping[str, Any] | Columns) -> None:
+        """Takes a request: its scenario by name or id (None or unknown: the fallback), and a value per request feature."""
+        given = request if isinstance(request, Columns) else Columns(self.model, request, is_request=True)
+        index = self.model.scenario(scenario)
+        call("polyscore_scorer_prepare", self.handle, index, given.array, len(given.array))
+
+    def score(
+        self, candidates: Mapping[str, Any] | Columns, tasks: Sequence[str] | None = None, count: int | None = None
+    ) -> dict[str, np.ndarray]:
+        """Probabilities float32 `[n]` of the tasks (all, if None) for `n` candidates, given as a column per feature.
+
+        `count` is needed only if no candidate column is given.
+        """
+        given = candidates if isinstance(candidates, Columns) else Columns(self.model, candidates, is_request=False)
+        names = self.model.tasks if tasks is None else list(tasks)
+        for name in names:
+            if name not in self.model._tasks:
+                raise KeyError(f"`{name}` is not a task of the model")
+        rows = count if given.rows is None else given.rows
+        if rows is None:
+            raise ValueError("no candidate column is given: `count` says how many candidates there are")
+        if not names:
+            return {}
+        out = np.empty((len(names), rows), dtype=np.float32)
+        indices = (ctypes.c_uint32 * len(names))(*(self.model._tasks[name] for name in names))
+        call("polyscore_scorer_score", self.handle, rows, given.array, len(given.array), indices, len(names),
+             out.ctypes.data, out.size)
+        return dict(zip(names, out))
+
+    def counters(self) -> dict[str, Any]:
+        """What the scorer has seen: requests, candidates, unknown scenarios, and per feature values, oov and missing."""
+        counters = abi.sized(abi.Counters)
+        call("polyscore_scorer_counters", self.handle, ctypes.byref(counters))
+        names = ("requests", "candidates", "unknown_scenarios", "non_finite")
+        seen: dict[str, Any] = {name: getattr(counters, name) for name in names}
+        seen["features"] = {}
+        for name, slot in self.model._slots.items():
+            feature = abi.sized(abi.FeatureCounters)
+            call("polyscore_scorer_feature_counters", self.handle, slot, ctypes.byref(feature))
+            seen["features"][name] = {part: getattr(feature, part) for part in ("values", "oov", "missing")}
+        return seen

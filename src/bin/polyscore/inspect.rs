@@ -1,0 +1,144 @@
+//! `polyscore inspect`: what a model is.
+
+use crate::{Failure, Open};
+use clap::Args;
+use polyscore::Model;
+use polyscore::description::{DenseTransform, Feature, FeatureKind, Lookup, RowTransform, ValueKind, Vocabulary};
+use serde_json::{Value, json};
+use std::io::Write;
+
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    open: Open,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let model = arguments.open.open()?;
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        writeln!(out, "{}", to_json(&model))?;
+    } else {
+        write!(out, "{}", to_text(&model))?;
+    }
+    Ok(())
+}
+
+fn to_json(model: &Model) -> Value {
+    let footprint = model.footprint();
+    let steps: Vec<Value> = model
+        .plan()
+        .steps()
+        .map(|(stage, step)| {
+            json!({"stage": stage.to_string(), "rate": step.rate.to_string(), "op": step.operation_name(),
+                "name": step.name, "shape": step.shape, "kernel": step.kernel, "bytes": step.bytes})
+        })
+        .collect();
+    let [scenario, request, candidate] = model.plan().multiply_adds();
+    let description: Value = serde_json::from_str(model.description_json()).unwrap_or(Value::Null);
+    json!({
+        "description": description,
+        "isa": model.plan().isa(),
+        "tile": model.plan().tile(),
+        "bytes": {"mapped": footprint.mapped_bytes, "copied": footprint.copied_bytes, "packed": footprint.packed_bytes,
+            "scenarios": footprint.scenario_bytes, "scratch": footprint.scratch_bytes},
+        "golden": model.golden().map(|golden| json!({"requests": golden.requests, "scores": golden.scores,
+            "max_error": golden.max_error, "bound": golden.bound})),
+        "multiply_adds": {"scenario": scenario, "request": request, "candidate": candidate},
+        "steps": steps,
+    })
+}
+
+fn to_text(model: &Model) -> String {
+    let description = model.description();
+    let mut text = String::new();
+    let mut line = |content: String| {
+        text.push_str(&content);
+        text.push('\n');
+    };
+    line(format!("model {}", description.name.as_deref().unwrap_or("without a name")));
+    for (key, value) in &description.provenance {
+        line(format!("  {key}: {value}"));
+    }
+    line(format!("features ({})", description.features.len()));
+    for (slot, feature) in description.features.iter().enumerate() {
+        line(format!("  {slot:>3}  {:24} {:8} {}", feature.name, rate(feature), kind(feature)));
+    }
+    line(format!("scenarios ({})", description.scenarios.len()));
+    for scenario in &description.scenarios {
+        line(format!("       {:24} id {}, row {}", scenario.name, scenario.id, scenario.row));
+    }
+    line(format!("tasks ({})", description.tasks.len()));
+    for task in &description.tasks {
+        let parts = task.composition.iter().flatten();
+        let names: Vec<&str> = parts.map(|part| description.tasks[*part as usize].name.as_str()).collect();
+        let how = if names.is_empty() { "predicted".to_owned() } else { format!("= {}", names.join(" * ")) };
+        line(format!("       {:24} {how}", task.name));
+    }
+    let network = Value::Object(description.network.clone());
+    line(format!("network\n       {network}"));
+    let bytes = model.footprint();
+    line(format!(
+        "bytes\n       {} mapped, {} copied, {} packed weights, {} for scenarios, {} per scorer",
+        bytes.mapped_bytes, bytes.copied_bytes, bytes.packed_bytes, bytes.scenario_bytes, bytes.scratch_bytes
+    ));
+    line(match model.golden() {
+        Some(golden) => format!(
+            "golden\n       {} requests, {} scores, largest difference {:.3e} (bound {:.0e})",
+            golden.requests, golden.scores, golden.max_error, golden.bound
+        ),
+        None => "golden\n       none in the file".to_owned(),
+    });
+    line(format!("plan\n{}", model.plan()));
+    text
+}
+
+fn rate(feature: &Feature) -> &'static str {
+    use polyscore::description::Rate;
+    match feature.rate {
+        Rate::Request => "request",
+        Rate::Item => "item",
+        Rate::Pair => "pair",
+    }
+}
+
+fn kind(feature: &Feature) -> String {
+    let optional = if feature.is_optional() { ", optional" } else { "" };
+    match &feature.kind {
+        FeatureKind::Id(lookup) => format!("id of {}{optional}", transform(feature, lookup)),
+        FeatureKind::Ids { lookup, pooling } => {
+            format!("bag ({}) of {}{optional}", format!("{pooling:?}").to_lowercase(), transform(feature, lookup))
+        }
+        FeatureKind::Dense(dense) => {
+            let how = match &dense.transform {
+                DenseTransform::None => "as it is",
+                DenseTransform::Standardize { .. } => "standardized",
+                DenseTransform::Log1p => "log1p",
+                DenseTransform::Minmax { .. } => "min-max scaled",
+            };
+            format!("dense, width {}, {how}{optional}", dense.width)
+        }
+    }
+}
+
+fn transform(feature: &Feature, lookup: &Lookup) -> String {
+    let values = match feature.value_kind() {
+        ValueKind::Integer => "integers",
+        ValueKind::Number => "numbers",
+        ValueKind::Text => "texts",
+        ValueKind::IntegerOrText => "integers or texts",
+    };
+    let how = match &lookup.transform {
+        RowTransform::Identity => "identity".to_owned(),
+        RowTransform::Hash { seed, buckets, .. } => format!("xxh64 (seed {seed}) into {buckets}"),
+        RowTransform::Vocabulary { values: Vocabulary::Integers(values), .. } => {
+            format!("vocabulary of {}", values.len())
+        }
+        RowTransform::Vocabulary { values: Vocabulary::Texts(values), .. } => format!("vocabulary of {}", values.len()),
+        RowTransform::Bucketize { boundaries, .. } => format!("{} buckets", boundaries.len() + 1),
+    };
+    format!("{values}, {how}, table {}, oov row {}, missing row {}", lookup.table, lookup.oov, lookup.missing_row())
+}

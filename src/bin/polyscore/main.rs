@@ -1,0 +1,147 @@
+//! The command line: `polyscore inspect | check | score | bench`. A file per verb, over the public interface of the crate.
+
+mod bench;
+mod check;
+mod inspect;
+mod requests;
+mod score;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use polyscore::{Error, Mode, Model, OpenOptions, Precision};
+use std::fmt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: &stats_alloc::StatsAlloc<std::alloc::System> = &stats_alloc::INSTRUMENTED_SYSTEM;
+
+/// Scores one request against many candidate ads with a multi-task multi-scenario ranking network.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  polyscore inspect ranker.safetensors              what the model takes and gives, and its plan
+  polyscore check ranker.safetensors                is this file whole, and does this machine reproduce its scores?
+  polyscore score ranker.safetensors requests.jsonl one line of scores per line of requests
+  polyscore bench ranker.safetensors --candidates 1,64,500
+
+A request is a line of JSON:
+  {\"scenario\": \"feed\", \"request\": {\"age\": 31, \"history\": [7, 9]}, \"candidates\": {\"ad\": [1, 2, 3]}}
+Its scores come back as:
+  {\"scores\": {\"ctr\": [0.1, 0.2, 0.3]}}";
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Prints features, scenarios, tasks, bytes, and the plan: every step with its rate, shape, kernel and bytes
+    Inspect(inspect::Arguments),
+    /// Opens a model with every check and replays its golden requests: exit code 0 if it may serve, 1 if not
+    Check(check::Arguments),
+    /// Scores requests, a line of JSON each
+    Score(score::Arguments),
+    /// Measures latency, allocations, and the share of each step
+    Bench(bench::Arguments),
+}
+
+/// Options of all verbs that open a model.
+#[derive(Args)]
+struct Open {
+    /// The model: a .safetensors file, or the .safetensors.index.json of a sharded set
+    model: PathBuf,
+    /// Kernel set: scalar, portable or avx2 [default: the environment's POLYSCORE_ISA, else the best of the CPU]
+    #[arg(long)]
+    isa: Option<String>,
+    /// Type in which dense weights are held [default: as stored]
+    #[arg(long)]
+    precision: Option<PrecisionName>,
+    /// How the file is held
+    #[arg(long, default_value = "map")]
+    mode: ModeName,
+    /// Largest accepted difference from the golden scores [default: what the file states]
+    #[arg(long)]
+    max_error: Option<f64>,
+    /// Candidates per tile; 0 chooses
+    #[arg(long, default_value_t = 0)]
+    tile: usize,
+    /// Keep request-constant work in score: the same bits, more time
+    #[arg(long)]
+    no_split: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum PrecisionName {
+    F32,
+    F16,
+    Bf16,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ModeName {
+    Map,
+    Snapshot,
+    Copy,
+}
+
+impl Open {
+    fn open(&self) -> Result<Model, Failure> {
+        let options = OpenOptions {
+            mode: match self.mode {
+                ModeName::Map => Mode::Map,
+                ModeName::Snapshot => Mode::Snapshot,
+                ModeName::Copy => Mode::Copy,
+            },
+            precision: self.precision.map(|name| match name {
+                PrecisionName::F32 => Precision::F32,
+                PrecisionName::F16 => Precision::F16,
+                PrecisionName::Bf16 => Precision::Bf16,
+            }),
+            max_error: self.max_error,
+            isa: self.isa.clone(),
+            split: !self.no_split,
+            tile: self.tile,
+            ..OpenOptions::default()
+        };
+        Ok(Model::open(&self.model, &options)?)
+    }
+}
+
+/// Why a verb failed, as it is printed after `error: `.
+struct Failure(String);
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self(format!("output: {error}"))
+    }
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().verb {
+        Verb::Inspect(arguments) => inspect::run(&arguments),
+        Verb::Check(arguments) => check::run(&arguments),
+        Verb::Score(arguments) => score::run(&arguments),
+        Verb::Bench(arguments) => bench::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Requests as lines of JSON, and the columns that the engine reads.
+
+use polyscore::description::{Feature, FeatureKind, ValueKind};
+use polyscore::{Column, Model, Values};
+use serde_json::{Map, Value};
+
+/// A column that owns its values.
+pub struct Owned {
+    feature: u32,
+    values: Stored,
+    row_offsets: Option<Vec<i64>>,
+}
+
+enum Stored {
+    Integers(Vec<i64>),
+    Numbers(Vec<f32>),
+    Texts(Vec<u8>, Vec<i64>),
+}
+
+/// One request with its candidates, checked against a model.
+pub struct Request {
+    pub scenario: Option<u32>,
+    pub request: Vec<Owned>,
+    pub candidates: Vec<Owned>,
+    pub count: usize,
+    /// The tasks that the line asks for; `None` if it does not say.
+    pub tasks: Option<Vec<u32>>,
+}
+
+/// Borrows columns for a call.
+pub fn views(columns: &[Owned]) -> Vec<Column<'_>> {
+    let mut views = Vec::with_capacity(columns.len());
+    for column in columns {
+        let values = match &column.values {
+            Stored::Integers(values) => Values::I64(values),
+            Stored::Numbers(values) => Values::F32(values),
+            Stored::Texts(bytes, offsets) => Values::Text { bytes, offsets },
+        };
+        views.push(Column { feature: column.feature, values, row_offsets: column.row_offsets.as_deref() });
+    }
+    views
+}
+
+/// Reads a line. Errors begin with the JSON path of what is wrong.
+pub fn parse(model: &Model, line: &str) -> Result<Request, String> {
+    let value: Value = serde_json::from_str(line).map_err(|error| format!("not JSON: {error}"))?;
+    let Value::Object(object) = value else {
+        return Err("expected an object".to_owned());
+    };
+    if let Some(key) = object.keys().find(|key| !["scenario", "request", "candidates", "tasks"].contains(&key.as_str()))
+    {
+        return Err(format!("{key}: is not known; a request has scenario, request, candidates and tasks"));
+    }
+    let scenario = match object.get("scenario") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(name)) => model.scenario(name),
+        Some(Value::Number(id)) if id.is_i64() => id.as_i64().and_then(|id| model.scenario_by_id(id)),
+        Some(_) => return Err("scenario: expected a name, an id or null".to_owned()),
+    };
+    let tasks = object.get("tasks").map(|tasks| parse_tasks(model, tasks)).transpose()?;
+    let side = |name: &str| match object.get(name) {
+        None => Ok(Map::new()),
+        Some(Value::Object(columns)) => Ok(columns.clone()),
+        Some(_) => Err(format!("{name}: expected an object of features")),
+    };
+    let (request, candidates) = (side("request")?, side("candidates")?);
+    let mut count = None;
+    for (name, column) in &candidates {
+        let rows = column
+            .as_array()
+            .ok_or_else(|| format!("candidates.{name}: expected an array, one entry per candidate"))?;
+        match count {
+            Some(count) if count != rows.len() => {
+                return Err(format!("candidates.{name}: has {} candidates, others have {count}", rows.len()));
+            }
+            _ => count = Some(rows.len()),
+        }
+    }
+    let columns = |side: &str, columns: Map<String, Value>| {
+        columns
+            .into_iter()
+            .map(|(name, value)| {
+                let path = format!("{side}.{name}");
+                let slot = model.feature(&name).ok_or_else(|| format!("{path}: is not a feature of the model"))?;
+                let feature = &model.description().features[slot as usize];
+                let rows = match value {
+                    Value::Array(rows) if side == "candidates" => rows,
+                    value => vec![value],
+                };
+                parse_column(slot, feature, &path, &rows, side == "candidates")
+            })
+            .collect::<Result<Vec<Owned>, String>>()
+    };
+    let (request, candidates) = (columns("request", request)?, columns("candidates", candidates)?);
+    Ok(Request { scenario, request, candidates, count: count.unwrap_or(0), tasks })
+}
+
+fn parse_tasks(model: &Model, tasks: &Value) -> Result<Vec<u32>, String> {
+    let names = tasks.as_array().ok_or("tasks: expected an array of names")?;
+    let index = |(i, name): (usize, &Value)| {
+        let name = name.as_str().ok_or_else(|| format!("tasks[{i}]: expected a name"))?;
+        model.task(name).ok_or_else(|| format!("tasks[{i}]: `{name}` is not a task of the model"))
+    };
+    names.iter().enumerate().map(index).collect()
+}
+
+/// `rows` are the entries of a column: a value each, or an array for a bag or a wide dense feature.
+fn parse_column(slot: u32, feature: &Feature, path: &str, rows: &[Value], is_indexed: bool) -> Result<Owned, String> {
+    let place = |row: usize| if is_indexed { format!("{path}[{row}]") } else { path.to_owned() };
+    let is_bag = matches!(feature.kind, FeatureKind::Ids { .. });
+    let width = feature.width();
+    let mut values: Vec<(String, &Value)> = Vec::new();
+    let mut offsets = vec![0];
+    for (row, value) in rows.iter().enumerate() {
+        match value {
+            Value::Array(parts) if is_bag || width > 1 => {
+                if !is_bag && parts.len() != width {
+                    return Err(format!("{}: has {} values, expected {width}", place(row), parts.len()));
+                }
+                values.extend(parts.iter().enumerate().map(|(i, part)| (format!("{}[{i}]", place(row)), part)));
+            }
+            _ if is_bag => return Err(format!("{}: expected an array of ids", place(row))),
+            Value::Null => values.extend((0..width).map(|_| (place(row), value))),
+            _ if width > 1 => return Err(format!("{}: expected an array of {width} numbers", place(row))),
+            _ => values.push((place(row), value)),
+        }
+        offsets.push(values.len() as i64);
+    }
+    let has_text = values.iter().any(|(_, value)| value.is_string());
+    let values = match feature.value_kind() {
+        ValueKind::Number => numbers(&values)?,
+        ValueKind::Integer => integers(&values)?,
+        ValueKind::Text => texts(&values)?,
+        ValueKind::IntegerOrText if has_text => texts(&values)?,
+        ValueKind::IntegerOrText => integers(&values)?,
+    };
+    Ok(Owned { feature: slot, values, row_offsets: is_bag.then_some(offsets) })
+}
+
+fn integers(values: &[(String, &Value)]) -> Result<Stored, String> {
+    let integer = |(path, value): &(String, &Value)| match value {
+        Value::Null => Ok(i64::MIN),
+        Value::Number(number) => number.as_i64().ok_or_else(|| format!("{path}: {number} is not a 64-bit integer")),
+        _ => Err(format!("{path}: expected an integer")),
+    };
+    Ok(Stored::Integers(values.iter().map(integer).collect::<Result<_, _>>()?))
+}
+
+fn numbers(values: &[(String, &Value)]) -> Result<Stored, String> {
+    let number = |(path, value): &(String, &Value)| match value {
+        Value::Null => Ok(f32::NAN),
+        Value::Number(number) => Ok(number.as_f64().unwrap_or(f64::NAN) as f32),
+        _ => Err(format!("{path}: expected a number")),
+    };
+    Ok(Stored::Numbers(values.iter().map(number).collect::<Result<_, _>>()?))
+}
+
+fn texts(values: &[(String, &Value)]) -> Result<Stored, String> {
+    let (mut bytes, mut offsets) = (Vec::new(), vec![0]);
+    for (path, value) in values {
+        match value {
+            Value::Null => {}
+            Value::String(text) => bytes.extend_from_slice(text.as_bytes()),
+            _ => return Err(format!("{path}: expected a text")),
+        }
+        offsets.push(bytes.len() as i64);
+    }
+    Ok(Stored::Texts(bytes, offsets))
+}
+
+/// A random request of `count` candidates, of values that the description knows.
+pub fn random(model: &Model, count: usize, random: &mut fastrand::Rng) -> Request {
+    use polyscore::description::{Rate, RowTransform, Vocabulary};
+    let description = model.description();
+    let (mut request, mut candidates) = (Vec::new(), Vec::new());
+    for (slot, feature) in description.features.iter().enumerate() {
+        let is_request = feature.rate == Rate::Request;
+        let rows = if is_request { 1 } else { count };
+        let mut offsets = vec![0i64];
+        for _ in 0..rows {
+            let length = if matches!(feature.kind, FeatureKind::Ids { .. }) { random.i64(0..20) } else { 1 };
+            offsets.push(offsets[offsets.len() - 1] + length);
+        }
+        let total = offsets[rows] as usize * feature.width();
+        let values = match feature.lookup().map(|lookup| (&lookup.transform, lookup)) {
+            None => Stored::Numbers((0..total).map(|_| random.f32() * 4.0 - 1.0).collect()),
+            Some((RowTransform::Bucketize { boundaries, .. }, _)) => {
+                let (low, high) =
+                    (boundaries.first().map_or(0.0, |b| b - 1.0), boundaries.last().map_or(1.0, |b| b + 1.0));
+                Stored::Numbers((0..total).map(|_| low + (high - low) * random.f32()).collect())
+            }
+            Some((RowTransform::Identity, lookup)) => {
+                let rows = model.table_rows(&lookup.table).unwrap_or(1) as i64;
+                Stored::Integers((0..total).map(|_| random.i64(0..rows)).collect())
+            }
+            Some((RowTransform::Hash { .. }, _)) => {
+                Stored::Integers((0..total).map(|_| random.i64(0..1 << 40)).collect())
+            }
+            Some((RowTransform::Vocabulary { values: Vocabulary::Integers(known), .. }, _)) => {
+                Stored::Integers((0..total).map(|_| known[random.usize(..known.len())]).collect())
+            }
+            Some((RowTransform::Vocabulary { values: Vocabulary::Texts(known), .. }, _)) => {
+                let (mut bytes, mut ends) = (Vec::new(), vec![0]);
+                for _ in 0..total {
+                    bytes.extend_from_slice(known.get(random.usize(..known.len())).unwrap_or_default().as_bytes());
+                    ends.push(bytes.len() as i64);
+                }
+                Stored::Texts(bytes, ends)
+            }
+        };
+        let is_bag = matches!(feature.kind, FeatureKind::Ids { .. });
+        let side = if is_request { &mut request } else { &mut candidates };
+        side.push(Owned { feature: slot as u32, values, row_offsets: is_bag.then_some(offsets) });
+    }
+    let scenario = (!description.scenarios.is_empty()).then(|| random.u32(..description.scenarios.len() as u32));
+    Request { scenario, request, candidates, count, tasks: None }
+}
