@@ -97,9 +97,9 @@ def score_golden(
     twin.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()}, strict=False)
     twin.double().eval()
     values, candidates = request.get("request", {}), request.get("candidates", {})
-    known = {feature["name"] for feature in description["features"]}
+    known_features = {feature["name"] for feature in description["features"]}
     for name in [*values, *candidates]:
-        if name not in known:
+        if name not in known_features:
             raise ExportError(f"golden[{number}]: `{name}` is not a feature")
     counts = {len(column) for column in candidates.values()}
     if len(counts) != 1:
@@ -120,7 +120,11 @@ def score_golden(
     for task in description["tasks"]:
         task_scores = scores[task["name"]].float().numpy()
         tensors[f"golden.{number}.scores.{task['name']}"] = ("F32", task_scores.shape, task_scores.tobytes())
-    return {"scenario": scenario_name(description, request.get("scenario")), "candidates": count}, tensors
+    head: dict[str, Any] = {"candidates": count}
+    known_scenario = scenario_name(description, request.get("scenario"))
+    if known_scenario is not None:
+        head["scenario"] = known_scenario
+    return head, tensors
 
 
 def scenario_name(description: Mapping[str, Any], scenario: str | int | None) -> str | None:
