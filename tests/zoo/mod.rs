@@ -297,6 +297,35 @@ impl Request {
         columns
     }
 
+    /// The request as the command line reads it.
+    pub fn to_json(&self, model: &Model) -> Value {
+        let mut line = json!({"request": {}, "candidates": {}});
+        line["scenario"] = match self.scenario.and_then(|index| model.description().scenarios.get(index as usize)) {
+            Some(scenario) => json!(scenario.name),
+            None => json!("nowhere"),
+        };
+        for column in &self.columns {
+            let value = |place: usize| match &column.values {
+                Stored::Ids(values) if values[place] == i64::MIN => Value::Null,
+                Stored::Ids(values) => json!(values[place]),
+                Stored::Floats(values) if values[place].is_nan() => Value::Null,
+                Stored::Floats(values) => json!(values[place]),
+                Stored::Text(bytes, _) => json!(String::from_utf8_lossy(bytes)),
+            };
+            let entry = |row: usize| match &column.offsets {
+                Some(offsets) => (offsets[row] as usize..offsets[row + 1] as usize).map(value).collect(),
+                None if column.width > 1 => (row * column.width..(row + 1) * column.width).map(value).collect(),
+                None => value(row),
+            };
+            if column.is_request {
+                line["request"][column.name] = entry(0);
+            } else {
+                line["candidates"][column.name] = (0..self.candidates).map(entry).collect();
+            }
+        }
+        line
+    }
+
     /// The scores of `tasks`, task by task, by a new scorer.
     pub fn scores(&self, model: &Model, tasks: Option<&[u32]>) -> Vec<f32> {
         let mut scorer = model.scorer().expect("a scorer");

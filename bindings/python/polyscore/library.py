@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import pathlib
-from ctypes import POINTER, c_char, c_char_p, c_double, c_float, c_int32, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, c_char, c_char_p, c_double, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
 
 ABI_VERSION = 1
 SCENARIO_UNKNOWN = 0xFFFFFFFF
@@ -52,9 +52,6 @@ FUNCTIONS = {
     "polyscore_model_open": [c_char_p, POINTER(OpenOptions), POINTER(c_void_p), POINTER(Error)],
     "polyscore_model_close": [c_void_p],
     "polyscore_model_info_get": [c_void_p, POINTER(ModelInfo), POINTER(Error)],
-    "polyscore_model_find_feature": [c_void_p, c_char_p, POINTER(c_uint32), POINTER(Error)],
-    "polyscore_model_find_scenario": [c_void_p, c_char_p, POINTER(c_uint32), POINTER(Error)],
-    "polyscore_model_find_scenario_id": [c_void_p, c_int64, POINTER(c_uint32), POINTER(Error)],
     "polyscore_model_plan": [c_void_p, c_void_p, c_size_t, POINTER(c_size_t), POINTER(Error)],
     "polyscore_model_description": [c_void_p, c_void_p, c_size_t, POINTER(c_size_t), POINTER(Error)],
     "polyscore_scorer_new": [c_void_p, POINTER(c_void_p), POINTER(Error)],
@@ -90,6 +87,3 @@ def load() -> ctypes.CDLL:
 def sized(kind: type, **fields):
     """A struct with its size filled in."""
     return kind(struct_size=ctypes.sizeof(kind), **fields)
-
-
-__all__ = ["Column", "Counters", "Error", "FeatureCounters", "ModelInfo", "OpenOptions", "c_float", "load", "sized"]

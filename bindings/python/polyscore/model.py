@@ -105,6 +105,8 @@ class Model(Handle):
         super().__init__(handle)
         self.description: dict[str, Any] = json.loads(self._text("polyscore_model_description"))
         self._slots = {feature["name"]: slot for slot, feature in enumerate(self.description["features"])}
+        scenarios = self.description.get("scenarios", [])
+        self._scenarios = {s[key]: index for index, s in enumerate(scenarios) for key in ("name", "id")}
         self._tasks = {task["name"]: index for index, task in enumerate(self.description["tasks"])}
 
     @property
@@ -138,14 +140,7 @@ class Model(Handle):
 
     def scenario(self, scenario: str | int | None) -> int:
         """The index of a scenario by its name or id; an unknown one is `SCENARIO_UNKNOWN`."""
-        if scenario is None:
-            return abi.SCENARIO_UNKNOWN
-        index = ctypes.c_uint32()
-        if isinstance(scenario, str):
-            call("polyscore_model_find_scenario", self.handle, scenario.encode(), ctypes.byref(index))
-        else:
-            call("polyscore_model_find_scenario_id", self.handle, scenario, ctypes.byref(index))
-        return index.value
+        return self._scenarios.get(scenario, abi.SCENARIO_UNKNOWN)
 
     def _text(self, function: str) -> str:
         length = ctypes.c_size_t()

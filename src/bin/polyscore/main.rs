@@ -7,7 +7,7 @@ mod requests;
 mod score;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use polyscore::{Error, Mode, Model, OpenOptions, Precision};
+use polyscore::{Error, ErrorKind, Mode, Model, OpenOptions, Precision};
 use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -105,7 +105,10 @@ impl Open {
             tile: self.tile,
             ..OpenOptions::default()
         };
-        Ok(Model::open(&self.model, &options)?)
+        Model::open(&self.model, &options).map_err(|error| match error.kind() {
+            ErrorKind::Io | ErrorKind::Unsupported | ErrorKind::InvalidArgument => error.into(),
+            _ => Failure(format!("{}: {error}", self.model.display())),
+        })
     }
 }
 

@@ -4,7 +4,6 @@ use crate::requests::{parse, views};
 use crate::{Failure, Open};
 use clap::Args;
 use polyscore::{Model, Scorer};
-use serde_json::{Map, json};
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 
@@ -69,11 +68,13 @@ fn score(model: &Model, scorer: &mut Scorer, line: &str, tasks: Option<&[u32]>) 
         .prepare(request.scenario, &views(&request.request))
         .and_then(|()| scorer.score(request.count, &views(&request.candidates), Some(&asked), &mut scores))
         .map_err(|fault| scorer.explain(fault).to_string())?;
-    let mut by_task = Map::new();
+    let mut by_task = Vec::with_capacity(asked.len());
     for (position, task) in asked.iter().enumerate() {
         let start = position * request.count;
-        let name = model.description().tasks[*task as usize].name.clone();
-        by_task.insert(name, json!(&scores[start..start + request.count]));
+        let name = &model.description().tasks[*task as usize].name;
+        // Straight from f32, so that the shortest digits that read back as the same bits are printed.
+        let values = serde_json::to_string(&scores[start..start + request.count]).map_err(|error| error.to_string())?;
+        by_task.push(format!("\"{name}\":{values}"));
     }
-    Ok(json!({"scores": by_task}).to_string())
+    Ok(format!("{{\"scores\":{{{}}}}}", by_task.join(",")))
 }

@@ -1,0 +1,118 @@
+"""The binding: values in, scores out, and an error for everything else."""
+
+import numpy as np
+import pytest
+import zoo
+
+import polyscore
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    description = zoo.describe("pepnet", "plain")
+    path = tmp_path_factory.mktemp("models") / "model.safetensors"
+    polyscore.export(description, zoo.twin(description).state_dict(), path, golden=[zoo.request(1, 3)])
+    return path
+
+
+@pytest.fixture
+def model(path):
+    with polyscore.Model(path) as model:
+        yield model
+
+
+CANDIDATES = {"ad": [1, 2], "tags": [[3], []], "seen": [0.0, 2.0], "price": [[1.0, 2.0], [3.0, 4.0]], "match": [[1], [2, 3]]}
+REQUEST = {"user": 42, "context": [1.0, 2.0, 3.0], "history": [7, 9], "city": "Porto", "age": 33}
+
+
+def test_numpy_arrays_and_lists_score_alike(model):
+    scorer = model.scorer()
+    scorer.prepare("feed", REQUEST)
+    lists = scorer.score(CANDIDATES)
+    arrays = scorer.score(CANDIDATES | {
+        "ad": np.array([1, 2], dtype=np.int32), "seen": np.array([0, 2], dtype=np.float32),
+        "price": np.array([[1, 2], [3, 4]], dtype=np.float32), "match": [np.array([1]), np.array([2, 3])]})
+    for task in ("ctr", "cvr", "ctcvr"):
+        assert lists[task].dtype == np.float32 and lists[task].shape == (2,)
+        assert lists[task].tobytes() == arrays[task].tobytes()
+    assert list(scorer.score(CANDIDATES, tasks=["cvr"])) == ["cvr"]
+    assert scorer.score(CANDIDATES, tasks=["cvr"])["cvr"].tobytes() == lists["cvr"].tobytes()
+    assert scorer.score(CANDIDATES, tasks=[]) == {}
+    columns = model.columns(CANDIDATES, is_request=False)
+    assert scorer.score(columns)["ctr"].tobytes() == lists["ctr"].tobytes()
+
+
+def test_scenarios_are_names_ids_or_nothing(model):
+    def scores(scenario):
+        scorer = model.scorer()
+        scorer.prepare(scenario, REQUEST)
+        return scorer.score(CANDIDATES)["ctr"].tobytes(), scorer.counters()["unknown_scenarios"]
+
+    assert scores("feed") == scores(10)
+    assert scores("feed")[0] != scores("splash")[0] == scores("video")[0] == scores(30)[0]
+    assert scores(None) == scores("nowhere") == scores(77) == (scores("splash")[0], 1)
+    assert scores("feed")[1] == 0
+
+
+def test_counters_count(model):
+    scorer = model.scorer()
+    scorer.prepare(None, REQUEST | {"city": "Atlantis", "history": [1, None, 999]})
+    scorer.score(CANDIDATES)
+    counters = scorer.counters()
+    assert (counters["requests"], counters["candidates"], counters["unknown_scenarios"]) == (1, 2, 1)
+    assert counters["features"]["history"] == {"values": 3, "oov": 1, "missing": 1}
+    assert counters["features"]["city"] == {"values": 1, "oov": 1, "missing": 0}
+
+
+def failure(name, subject, call):
+    with pytest.raises(polyscore.PolyscoreError) as raised:
+        call()
+    assert (raised.value.name, raised.value.subject) == (f"POLYSCORE_{name}", subject)
+
+
+def test_failures_name_the_guilty_thing(model, path):
+    failure("IO", "no-such-file", lambda: polyscore.Model("no-such-file"))
+    failure("UNSUPPORTED", "isa", lambda: polyscore.Model(path, isa="avx9"))
+    scorer = model.scorer()
+    failure("NOT_PREPARED", "call", lambda: scorer.score(CANDIDATES))
+    failure("MISSING_FEATURE", "feature `user`", lambda: scorer.prepare("feed", {}))
+    failure("COLUMN_SIDE", "feature `ad`", lambda: scorer.prepare("feed", REQUEST | {"ad": 1}))
+    scorer.prepare("feed", REQUEST)
+    short = CANDIDATES | {"seen": [1.0]}
+    failure("COLUMN_LENGTH", "feature `seen`", lambda: scorer.score(short))
+    with pytest.raises(KeyError, match="`x` is not a feature"):
+        scorer.prepare("feed", {"x": 1})
+    with pytest.raises(KeyError, match="`x` is not a task"):
+        scorer.score(CANDIDATES, tasks=["x"])
+    with pytest.raises(TypeError, match=r"ad\[1\]: str is not an integer"):
+        scorer.score(CANDIDATES | {"ad": [1, "2"]})
+    with pytest.raises(TypeError, match=r"ad\[0\]: float is not an integer"):
+        scorer.score(CANDIDATES | {"ad": [1.0, 2]})
+    with pytest.raises(ValueError, match=r"price\[0\]: has 1 values, expected 2"):
+        scorer.score(CANDIDATES | {"price": [[1.0], [2.0, 3.0]]})
+    with pytest.raises(ValueError, match="beyond 64 bits"):
+        scorer.score(CANDIDATES | {"ad": [1, 1 << 70]})
+    for option in ({"precision": "int3"}, {"mode": "teleport"}):
+        with pytest.raises(ValueError):
+            polyscore.Model(path, **option)
+
+
+def test_closing(path):
+    model = polyscore.Model(path)
+    scorer = model.scorer()
+    model.close()
+    model.close()
+    with pytest.raises(ValueError, match="closed"):
+        model.scorer()
+    scorer.prepare("feed", REQUEST)
+    assert scorer.score(CANDIDATES)["ctr"].shape == (2,)
+    scorer.close()
+    with pytest.raises(ValueError, match="closed"):
+        scorer.score(CANDIDATES)
+
+
+def test_the_plan_and_description_are_there(model):
+    assert "epnet.reduce" in model.plan()
+    assert model.description["network"]["type"] == "pepnet"
+    assert model.tasks == ["ctr", "cvr", "ctcvr"]
+    assert model.features[0] == "user"

@@ -1,0 +1,187 @@
+//! The command line, as a person runs it.
+
+mod zoo;
+
+use polyscore::OpenOptions;
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+fn folder() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    folder
+}
+
+fn hillstrom() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/hillstrom.safetensors")
+}
+
+/// Exit code, standard output and standard error of a run with `input` on standard input.
+fn run(arguments: &[&str], input: &str) -> (i32, String, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_polyscore"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    // A run that fails early closes its input.
+    let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
+    let output = child.wait_with_output().expect("the program ends");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().expect("an exit code"), text(&output.stdout), text(&output.stderr))
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("a path")
+}
+
+const REQUEST: &str = r#"{"scenario": "Web", "request": {"recency": 2, "history_segment": "2) $100 - $200", "history": 150.0, "mens": 1,
+    "womens": 0, "zip_code": "Urban", "newbie": 0}, "candidates": {"email": ["No E-Mail", "Mens E-Mail"]}}"#;
+
+#[test]
+fn help_explains_every_verb() {
+    let (code, out, _) = run(&["--help"], "");
+    assert_eq!(code, 0);
+    for word in ["inspect", "check", "score", "bench", "Examples:", "\"candidates\""] {
+        assert!(out.contains(word), "--help does not say {word}");
+    }
+    for verb in ["inspect", "check", "score", "bench"] {
+        let (code, out, _) = run(&[verb, "--help"], "");
+        assert!(code == 0 && out.contains("--precision") && out.contains("--isa"), "{verb}: {out}");
+    }
+    assert_eq!(run(&[], "").0, 2);
+    assert_eq!(run(&["inspect"], "").0, 2);
+    assert_eq!(run(&["frobnicate"], "").0, 2);
+}
+
+#[test]
+fn check_says_what_it_proved_or_what_is_wrong() {
+    let model = hillstrom();
+    let (code, out, _) = run(&["check", path(&model)], "");
+    assert!(code == 0 && out.contains("4 golden requests, 36 scores"), "{out}");
+
+    let bytes = std::fs::read(&model).expect("the model");
+    let damaged = folder().join("damaged.safetensors");
+    std::fs::write(&damaged, &bytes[..bytes.len() - 1]).expect("written");
+    let (code, out, error) = run(&["check", path(&damaged)], "");
+    assert!(code == 1 && out.is_empty() && error.contains("damaged.safetensors: golden.3."), "{error}");
+    let (code, _, error) = run(&["check", "no-such-file"], "");
+    assert!(code == 1 && error.starts_with("error: no-such-file: "), "{error}");
+    let (code, _, error) = run(&["check", path(&model), "--max-error", "1e-12"], "");
+    assert!(code == 1 && error.contains("golden.requests[") && error.contains("1e-12"), "{error}");
+    let (code, _, error) = run(&["check", path(&model), "--isa", "sse9"], "");
+    assert_eq!((code, error.as_str()), (1, "error: isa: `sse9` is not one of scalar, portable, avx2\n"));
+}
+
+#[test]
+fn inspect_shows_the_model_and_its_plan() {
+    let model = hillstrom();
+    let (code, out, _) = run(&["inspect", path(&model), "--isa", "portable"], "");
+    assert_eq!(code, 0);
+    for word in [
+        "hillstrom-pepnet",
+        "vocabulary of 3",
+        "= visit * conversion_given_visit",
+        "isa portable",
+        "epnet.reduce",
+        "request   dense",
+        "packed weights",
+        "multiply-adds",
+    ] {
+        assert!(out.contains(word), "inspect does not show {word}:\n{out}");
+    }
+    let (code, out, _) = run(&["inspect", path(&model), "--json"], "");
+    let value: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((code, &value["description"]["network"]["type"]), (0, &json!("pepnet")));
+    assert!(value["steps"].as_array().expect("steps").len() > 20);
+}
+
+#[test]
+fn score_gives_the_bits_of_the_library() {
+    let folder = folder();
+    for zoo in zoo::all() {
+        let file = zoo.write(&folder);
+        let model = polyscore::Model::open(&file, &OpenOptions::default()).expect("a model");
+        let request = zoo::Request::random(11, 6);
+        let expected = request.scores(&model, None);
+        let (code, out, error) = run(&["score", path(&file)], &request.to_json(&model).to_string());
+        assert_eq!(code, 0, "{error}");
+        let scores: Value = serde_json::from_str(&out).expect("JSON");
+        for (task, name) in ["ctr", "cvr", "ctcvr"].iter().enumerate() {
+            let scores: Vec<f32> = serde_json::from_value(scores["scores"][name].clone()).expect("scores");
+            assert_eq!(zoo::bits(&scores), zoo::bits(&expected[task * 6..][..6]), "{} {name}", zoo.name);
+        }
+    }
+}
+
+#[test]
+fn tasks_are_chosen_by_the_line_or_the_option() {
+    let model = hillstrom();
+    let request = REQUEST.replace('\n', " ");
+    let (_, all, _) = run(&["score", path(&model)], &request);
+    let all: Value = serde_json::from_str(&all).expect("JSON");
+    let (code, one, _) = run(&["score", path(&model), "-", "--tasks", "conversion"], &request);
+    let one: Value = serde_json::from_str(&one).expect("JSON");
+    assert_eq!((code, &one), (0, &json!({"scores": {"conversion": all["scores"]["conversion"]}})));
+    let asked = request.replacen('{', r#"{"tasks": ["visit"], "#, 1);
+    let (_, visit, _) = run(&["score", path(&model)], &format!("\n{asked}\n\n"));
+    let visit: Value = serde_json::from_str(&visit).expect("JSON");
+    assert_eq!(visit, json!({"scores": {"visit": all["scores"]["visit"]}}));
+    let (code, _, error) = run(&["score", path(&model), "-", "--tasks", "visits"], &request);
+    assert_eq!((code, error.as_str()), (1, "error: --tasks: `visits` is not a task of the model\n"));
+}
+
+#[test]
+fn a_bad_line_is_named_with_its_path() {
+    let model = hillstrom();
+    let good = REQUEST.replace('\n', " ");
+    let cases = [
+        ("{", "not JSON: EOF while parsing an object at line 1 column 1"),
+        ("[1]", "expected an object"),
+        (r#"{"requests": {}}"#, "requests: is not known; a request has scenario, request, candidates and tasks"),
+        (r#"{"scenario": 1.5}"#, "scenario: expected a name, an id or null"),
+        (r#"{"request": []}"#, "request: expected an object of features"),
+        (r#"{"candidates": {"email": "No E-Mail"}}"#, "candidates.email: expected an array, one entry per candidate"),
+        (r#"{"candidates": {"email": [1]}}"#, "candidates.email[0]: expected a text"),
+        (r#"{"candidates": {"mail": ["x"]}}"#, "candidates.mail: is not a feature of the model"),
+        (r#"{"request": {"mens": 1.5}, "candidates": {"email": []}}"#, "request.mens: 1.5 is not a 64-bit integer"),
+        (r#"{"request": {"mens": "1"}, "candidates": {"email": []}}"#, "request.mens: expected an integer"),
+        (r#"{"request": {"history": "1"}, "candidates": {"email": []}}"#, "request.history: expected a number"),
+        (r#"{"tasks": ["x"], "candidates": {"email": []}}"#, "tasks[0]: `x` is not a task of the model"),
+        (r#"{"tasks": "x"}"#, "tasks: expected an array of names"),
+        (r#"{"tasks": ["visit", "visit"], "candidates": {"email": ["x"]}}"#, "task `visit`: was asked for twice"),
+        (
+            r#"{"request": {"email": "x"}}"#,
+            "feature `email`: has its column on the wrong side: request columns go to prepare, all others to score",
+        ),
+    ];
+    for (line, message) in cases {
+        let (code, out, error) = run(&["score", path(&model)], &format!("{good}\n{line}\n{good}\n"));
+        assert_eq!((code, error.as_str()), (1, format!("error: line 2: {message}\n").as_str()), "{line}");
+        assert_eq!(out.lines().count(), 1, "the line before it is scored");
+    }
+    let (code, _, error) = run(&["score", path(&model), "no-such-requests"], "");
+    assert!(code == 1 && error.starts_with("error: no-such-requests: "), "{error}");
+}
+
+#[test]
+fn bench_measures_and_counts_no_allocation() {
+    let model = hillstrom();
+    let requests = model.with_file_name("hillstrom.requests.jsonl");
+    for extra in [&["--candidates", "1,9"][..], &["--requests", path(&requests)]] {
+        let (code, out, error) = run(&[&["bench", path(&model), "--seconds", "0.02", "--json"], extra].concat(), "");
+        assert_eq!(code, 0, "{error}");
+        let value: Value = serde_json::from_str(&out).expect("JSON");
+        for measured in value["measured"].as_array().expect("rows") {
+            assert_eq!(measured["allocations"], json!(0));
+            assert!(measured["prepare_and_score_us"]["p50"].as_f64() > Some(0.0), "{measured}");
+        }
+        let shares = value["steps"].as_array().expect("steps").iter().filter_map(|step| step["share"].as_f64());
+        assert!((0.1..=1.0001).contains(&shares.sum::<f64>()));
+    }
+    let (code, out, _) = run(&["bench", path(&model), "--seconds", "0.02", "--candidates", "3"], "");
+    assert!(code == 0 && out.contains("prepare + score") && out.contains("share of the time"), "{out}");
+}
