@@ -1,5 +1,51 @@
-//! polyscore scores one request against many candidate ads with a multi-task multi-scenario ranking network, inside the
-//! process and on the thread of the caller.
+//! polyscore scores one request (user, context, scenario) against many candidate ads with a multi-task multi-scenario
+//! ranking network, inside the process and on the thread of the caller.
+//!
+//! # Mental model
+//! A [`Model`] is one version of a network: a file that was checked whole, its plan, and its packed weights. It is immutable
+//! and shared by cloning. A [`Scorer`] is one thread's scratch over a model. [`Scorer::prepare`] takes a request and computes
+//! all that depends on it alone; [`Scorer::score`] takes candidates and computes the rest, in tiles, for the tasks asked for.
+//! Both read [`Column`]s: views of the host's arrays, found by slot, checked once per call.
+//!
+//! What is computed when is decided by *rates* ([`Rate`]): the host says only which features belong to the request, to the ad
+//! or to the pair of them; the planner finds the rate of every other value, and splits dense layers by it. [`Plan`] prints
+//! the result.
+//!
+//! # Promises
+//! - No thread is made, no lock is taken and, once a scorer is warm, nothing is allocated.
+//! - The same row has the same bits, whatever the batch, the order, the tile, the tasks asked for, the split or the
+//!   instruction set.
+//! - No file and no argument makes it panic or read out of bounds. Failures name the guilty thing: [`Error`] for opening,
+//!   [`Fault`] for calls. Outputs are written on success only.
+//! - A file whose golden scores this machine does not reproduce is refused.
+//!
+//! # Non-promises
+//! - Scores of another version of this crate may differ in the last bits.
+//! - A file that is mapped and then truncated in place ends the process: see [`Mode`].
+//! - The floating-point environment of the thread is the host's.
+//!
+//! # Example
+//! ```
+//! use polyscore::{Column, Model, OpenOptions, Values};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let model = Model::open("tests/models/hillstrom.safetensors", &OpenOptions::default())?;
+//! let mens = model.feature("mens").ok_or("no such feature")?;
+//! let email = model.feature("email").ok_or("no such feature")?;
+//!
+//! let mut scorer = model.scorer()?;
+//! scorer.prepare(model.scenario("Web"), &[Column { feature: mens, values: Values::I64(&[1]), row_offsets: None }])?;
+//! let emails = Values::Text { bytes: b"No E-MailMens E-Mail", offsets: &[0, 9, 20] };
+//! let mut scores = [0.0; 6];
+//! scorer.score(2, &[Column { feature: email, values: emails, row_offsets: None }], None, &mut scores)?;
+//! let [visit, _, conversion] = [&scores[..2], &scores[2..4], &scores[4..]];
+//! assert!(conversion[0] < visit[0]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//! `capi` (default): the C ABI of `include/polyscore.h`. `cli`: the command line, with its dependencies.
 #![warn(missing_docs)]
 
 #[cfg(feature = "capi")]
@@ -36,3 +82,7 @@ pub use ops::FeatureCounters;
 pub use plan::{Plan, Precision, Stage, Step};
 pub use request::{Column, Values};
 pub use scorer::Scorer;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -33,7 +33,7 @@ use lower::Lowering;
 use std::fmt;
 
 /// Candidates per tile: the intermediate values of a tile stay in the second-level cache.
-pub const DEFAULT_TILE: usize = 48;
+pub const DEFAULT_TILE: usize = 96;
 
 /// The largest tile that can be asked for.
 pub const MAX_TILE: usize = 4096;

@@ -19,7 +19,7 @@ gcc -std=c11 "${flags[@]}" tests/demo/demo.c -o "$out/demo-c" -lpolyscore
 g++ -std=c++17 "${flags[@]}" tests/demo/demo.cpp -o "$out/demo-cpp" -lpolyscore
 "$out/demo-cpp" "$model" > "$out/cpp.txt"
 javac -d "$out/java" -cp bindings/java/target/classes tests/demo/Demo.java
-java -cp "$out/java:bindings/java/target/classes" -Dpolyscore.native.path="$PWD/bindings/java/target/native" Demo "$model" > "$out/java.txt"
+java -cp "$out/java:bindings/java/target/classes" Demo "$model" > "$out/java.txt"
 build/venv/bin/python tests/demo/demo.py "$model" > "$out/python.txt"
 
 echo "== scores and ranks: scenario, rank, e-mail, visit, conversion, expected value"
