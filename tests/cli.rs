@@ -77,6 +77,24 @@ fn check_says_what_it_proved_or_what_is_wrong() {
 }
 
 #[test]
+fn the_environment_chooses_the_kernel_set_unless_an_option_does() {
+    let model = hillstrom();
+    let check = |isa: &str, arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_polyscore"));
+        let output = command.env("POLYSCORE_ISA", isa).args(["check", path(&model)]).args(arguments).output();
+        let output = output.expect("the program runs");
+        (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let (ok, text) = check("scalar", &[]);
+    assert!(ok && text.contains("with scalar"), "{text}");
+    let (ok, text) = check("scalar", &["--isa", "portable"]);
+    assert!(ok && text.contains("with portable"), "{text}");
+    let (ok, text) = check("neon", &[]);
+    assert!(!ok && text == "error: POLYSCORE_ISA: `neon` is not one of scalar, portable, avx2\n", "{text}");
+    assert!(check("", &[]).0, "an empty variable is none");
+}
+
+#[test]
 fn inspect_shows_the_model_and_its_plan() {
     let model = hillstrom();
     let (code, out, _) = run(&["inspect", path(&model), "--isa", "portable"], "");
