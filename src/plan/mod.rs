@@ -218,13 +218,13 @@ impl fmt::Display for Plan {
         writeln!(f, "isa {}, tile {}, scratch {} bytes", self.isa(), self.tile, self.length * 4)?;
         writeln!(
             f,
-            "{:>4}  {:9} {:9} {:9} {:36} {:14} {:24} {:>12}  tasks",
+            "{:>4}  {:9} {:9} {:9} {:40} {:14} {:24} {:>12}  tasks",
             "step", "stage", "rate", "op", "name", "shape", "kernel", "bytes"
         )?;
         for (index, (stage, step)) in self.steps().enumerate() {
             writeln!(
                 f,
-                "{index:>4}  {:9} {:9} {:9} {:36} {:14} {:24} {:>12}  {}",
+                "{index:>4}  {:9} {:9} {:9} {:40} {:14} {:24} {:>12}  {}",
                 stage,
                 step.rate,
                 step.operation_name(),

@@ -1,0 +1,36 @@
+package io.polyscore;
+
+/** What a scorer has seen since it was made. */
+public final class Counters {
+    private final long requests;
+    private final long candidates;
+    private final long unknownScenarios;
+    private final long nonFinite;
+
+    Counters(Memory counters) {
+        requests = counters.bytes.getLong(Layout.COUNTERS_REQUESTS);
+        candidates = counters.bytes.getLong(Layout.COUNTERS_CANDIDATES);
+        unknownScenarios = counters.bytes.getLong(Layout.COUNTERS_UNKNOWN_SCENARIOS);
+        nonFinite = counters.bytes.getLong(Layout.COUNTERS_NON_FINITE);
+    }
+
+    /** Requests prepared. */
+    public long requests() {
+        return requests;
+    }
+
+    /** Candidates scored. */
+    public long candidates() {
+        return candidates;
+    }
+
+    /** Requests whose scenario was unknown or not given. */
+    public long unknownScenarios() {
+        return unknownScenarios;
+    }
+
+    /** Scores that were not finite and were replaced by the fallback of their task. */
+    public long nonFinite() {
+        return nonFinite;
+    }
+}

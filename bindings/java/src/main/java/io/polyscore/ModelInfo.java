@@ -1,0 +1,99 @@
+package io.polyscore;
+
+/** What a model is and takes up. */
+public final class ModelInfo {
+    private final String name;
+    private final String isa;
+    private final int features;
+    private final int tasks;
+    private final int scenarios;
+    private final int tile;
+    private final long mappedBytes;
+    private final long copiedBytes;
+    private final long packedBytes;
+    private final long scratchBytes;
+    private final int goldenRequests;
+    private final int goldenScores;
+    private final double goldenError;
+
+    ModelInfo(Memory info) {
+        name = info.text(Layout.INFO_NAME, Layout.INFO_SIZE - Layout.INFO_NAME);
+        isa = info.text(Layout.INFO_ISA, Layout.INFO_NAME - Layout.INFO_ISA);
+        features = info.bytes.getInt(Layout.INFO_FEATURES);
+        tasks = info.bytes.getInt(Layout.INFO_TASKS);
+        scenarios = info.bytes.getInt(Layout.INFO_SCENARIOS);
+        tile = info.bytes.getInt(Layout.INFO_TILE);
+        mappedBytes = info.bytes.getLong(Layout.INFO_MAPPED_BYTES);
+        copiedBytes = info.bytes.getLong(Layout.INFO_COPIED_BYTES);
+        packedBytes = info.bytes.getLong(Layout.INFO_PACKED_BYTES);
+        scratchBytes = info.bytes.getLong(Layout.INFO_SCRATCH_BYTES);
+        goldenRequests = info.bytes.getInt(Layout.INFO_GOLDEN_REQUESTS);
+        goldenScores = info.bytes.getInt(Layout.INFO_GOLDEN_SCORES);
+        goldenError = info.bytes.getDouble(Layout.INFO_GOLDEN_ERROR);
+    }
+
+    /** The name of the model; empty if it has none. */
+    public String name() {
+        return name;
+    }
+
+    /** The kernel set. */
+    public String isa() {
+        return isa;
+    }
+
+    /** How many features there are. */
+    public int features() {
+        return features;
+    }
+
+    /** How many tasks there are. */
+    public int tasks() {
+        return tasks;
+    }
+
+    /** How many scenarios there are. */
+    public int scenarios() {
+        return scenarios;
+    }
+
+    /** Candidates per tile. */
+    public int tile() {
+        return tile;
+    }
+
+    /** Bytes of files that are mapped. */
+    public long mappedBytes() {
+        return mappedBytes;
+    }
+
+    /** Bytes copied: snapshots, copies, and tensors that a file has unaligned. */
+    public long copiedBytes() {
+        return copiedBytes;
+    }
+
+    /** Bytes of packed dense weights. */
+    public long packedBytes() {
+        return packedBytes;
+    }
+
+    /** Bytes that each scorer owns. */
+    public long scratchBytes() {
+        return scratchBytes;
+    }
+
+    /** Golden requests replayed at open. */
+    public int goldenRequests() {
+        return goldenRequests;
+    }
+
+    /** Golden scores compared at open. */
+    public int goldenScores() {
+        return goldenScores;
+    }
+
+    /** Their largest difference from the recorded scores. */
+    public double goldenError() {
+        return goldenError;
+    }
+}

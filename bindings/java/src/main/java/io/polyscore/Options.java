@@ -1,0 +1,97 @@
+package io.polyscore;
+
+/** How to open a model. Unset options keep their default. */
+public final class Options {
+    /** How the file is held. */
+    public enum Mode {
+        /** Mapped: tables are read in place. Replace the file by rename only. The default. */
+        MAP,
+        /** A private snapshot: what happens to the file afterwards does not matter. */
+        SNAPSHOT,
+        /** A copy in memory. */
+        COPY
+    }
+
+    /** The type in which dense weights are held. */
+    public enum Precision {
+        /** As the file has them. The default. */
+        AS_STORED,
+        /** 32-bit floats. */
+        F32,
+        /** IEEE 16-bit floats. */
+        F16,
+        /** bfloat16. */
+        BF16
+    }
+
+    private Mode mode = Mode.MAP;
+    private Precision precision = Precision.AS_STORED;
+    private boolean split = true;
+    private int tile;
+    private String isa;
+    private double maxError;
+    private long maxBytes;
+
+    /** The defaults. */
+    public Options() {}
+
+    /** How the file is held. */
+    public Options mode(Mode value) {
+        mode = value;
+        return this;
+    }
+
+    /** The type in which dense weights are held. Opening fails if the golden scores show too large an error. */
+    public Options precision(Precision value) {
+        precision = value;
+        return this;
+    }
+
+    /** Whether {@code prepare} does the work that is the same for all candidates (default). The scores have the same bits. */
+    public Options split(boolean value) {
+        split = value;
+        return this;
+    }
+
+    /** Candidates per tile; 0 (default) chooses. */
+    public Options tile(int value) {
+        tile = value;
+        return this;
+    }
+
+    /** The kernel set: "scalar", "portable" or "avx2". Default: {@code POLYSCORE_ISA} of the environment, else the best. */
+    public Options isa(String value) {
+        isa = value;
+        return this;
+    }
+
+    /** The largest difference from the golden scores that is accepted; 0 (default) takes the tolerance of the file. */
+    public Options maxError(double value) {
+        maxError = value;
+        return this;
+    }
+
+    /** The largest model in bytes; 0 (default) is 1 TiB. */
+    public Options maxBytes(long value) {
+        maxBytes = value;
+        return this;
+    }
+
+    /** The text of the kernel set, or null; to be kept while {@link #struct} is in use. */
+    Memory isaText() {
+        return isa == null ? null : Memory.text(isa);
+    }
+
+    Memory struct(Memory isaText) {
+        Memory memory = Memory.struct(Layout.OPTIONS_SIZE);
+        memory.bytes
+                .putInt(Layout.OPTIONS_MODE, mode.ordinal())
+                .putInt(Layout.OPTIONS_PRECISION, precision.ordinal())
+                .putInt(Layout.OPTIONS_NO_SPLIT, split ? 0 : 1)
+                .putInt(Layout.OPTIONS_TILE, tile)
+                .putLong(Layout.OPTIONS_ISA, isaText == null ? 0 : isaText.address)
+                .putDouble(Layout.OPTIONS_MAX_ERROR, maxError)
+                .putLong(Layout.OPTIONS_MAX_BYTES, maxBytes);
+        return memory;
+    }
+}

@@ -1,0 +1,155 @@
+package io.polyscore;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.google.gson.JsonArray;
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParser;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.FloatBuffer;
+import java.nio.channels.FileChannel;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+
+/** The trained model: its golden requests, read in place from its file, have the scores that PyTorch wrote beside them. */
+class HillstromTest {
+    static final Path PATH =
+            Path.of(System.getProperty("polyscore.test.root"), "tests", "models", "hillstrom.safetensors");
+
+    private static ByteBuffer file;
+    private static JsonObject header;
+    private static JsonObject description;
+    private static Model model;
+
+    @BeforeAll
+    static void open() throws IOException {
+        try (FileChannel channel = FileChannel.open(PATH)) {
+            file = channel.map(FileChannel.MapMode.READ_ONLY, 0, channel.size()).order(ByteOrder.nativeOrder());
+        }
+        byte[] text = new byte[(int) file.getLong(0)];
+        for (int i = 0; i < text.length; i++) {
+            text[i] = file.get(Long.BYTES + i);
+        }
+        header = JsonParser.parseString(new String(text, StandardCharsets.UTF_8)).getAsJsonObject();
+        String json = header.getAsJsonObject("__metadata__").get("polyscore").getAsString();
+        description = JsonParser.parseString(json).getAsJsonObject();
+        model = Model.open(PATH);
+    }
+
+    @AfterAll
+    static void close() {
+        model.close();
+    }
+
+    /** The bytes of a tensor where the file is mapped, or null. */
+    private static ByteBuffer tensor(String name) {
+        if (!header.has(name)) {
+            return null;
+        }
+        JsonArray offsets = header.getAsJsonObject(name).getAsJsonArray("data_offsets");
+        int start = Long.BYTES + (int) file.getLong(0);
+        return file.duplicate()
+                .limit(start + offsets.get(1).getAsInt())
+                .position(start + offsets.get(0).getAsInt())
+                .slice()
+                .order(ByteOrder.nativeOrder());
+    }
+
+    private static void borrow(Columns columns, Feature feature, String name) {
+        ByteBuffer values = tensor(name);
+        if (values == null) {
+            return;
+        }
+        ByteBuffer textOffsets = tensor(name + ".text_offsets");
+        if (textOffsets != null) {
+            columns.setText(feature.slot(), values, textOffsets.asLongBuffer());
+        } else if (feature.value() == Feature.Value.FLOAT) {
+            columns.set(feature.slot(), values.asFloatBuffer());
+        } else {
+            columns.set(feature.slot(), values.asLongBuffer());
+        }
+    }
+
+    @Test
+    void goldenRequestsHaveTheirScores() {
+        JsonArray requests = description.getAsJsonObject("golden").getAsJsonArray("requests");
+        assertEquals(requests.size(), model.info().goldenRequests());
+        assertTrue(model.info().goldenError() <= 1e-5);
+        assertTrue(requests.size() >= 3);
+        Columns request = model.columns();
+        Columns candidates = model.columns();
+        try (Scorer scorer = model.scorer()) {
+            for (int i = 0; i < requests.size(); i++) {
+                JsonObject golden = requests.get(i).getAsJsonObject();
+                int count = golden.get("candidates").getAsInt();
+                JsonElement scenario = golden.get("scenario");
+                String name = scenario == null || scenario.isJsonNull() ? null : scenario.getAsString();
+                request.clear();
+                candidates.clear();
+                for (Feature feature : model.features()) {
+                    borrow(request, feature, "golden." + i + ".request." + feature.name());
+                    borrow(candidates, feature, "golden." + i + ".candidates." + feature.name());
+                }
+                Scores scores = model.scores(count);
+                scorer.prepare(model.scenario(name), request);
+                scorer.score(count, candidates, scores);
+                for (int task = 0; task < scores.tasks(); task++) {
+                    String tensor = "golden." + i + ".scores." + model.tasks().get(task).name();
+                    FloatBuffer expected = tensor(tensor).asFloatBuffer();
+                    for (int c = 0; c < count; c++) {
+                        assertEquals(expected.get(c), scores.get(task, c), 1e-5, tensor + " " + c);
+                    }
+                }
+            }
+            assertEquals(requests.size(), scorer.counters().requests());
+            assertEquals(1, scorer.counters().unknownScenarios(), "the last golden request has no scenario");
+        }
+    }
+
+    /** The requests of the command line, from Java values, are the first golden requests. */
+    @Test
+    void requestsFromJsonHaveTheSameScores() throws IOException {
+        List<String> lines = Files.readAllLines(PATH.resolveSibling("hillstrom.requests.jsonl"));
+        assertEquals(3, lines.size());
+        try (Scorer scorer = model.scorer()) {
+            Scores scores = model.scores(3, "conversion", "visit");
+            for (int i = 0; i < lines.size(); i++) {
+                JsonObject line = JsonParser.parseString(lines.get(i)).getAsJsonObject();
+                Columns request = model.columns();
+                line.getAsJsonObject("request").entrySet().forEach(entry -> {
+                    Feature feature = model.features().get(model.feature(entry.getKey()));
+                    switch (feature.value()) {
+                        case FLOAT:
+                            request.set(feature.slot(), entry.getValue().getAsFloat());
+                            break;
+                        case TEXT:
+                            request.set(feature.slot(), entry.getValue().getAsString());
+                            break;
+                        default:
+                            request.set(feature.slot(), entry.getValue().getAsLong());
+                    }
+                });
+                List<String> emails = new ArrayList<>();
+                line.getAsJsonObject("candidates").getAsJsonArray("email").forEach(email -> emails.add(email.getAsString()));
+                Columns candidates = model.columns().set(model.feature("email"), emails.toArray(new String[0]));
+                scorer.prepare(model.scenario(line.get("scenario").getAsString()), request);
+                scorer.score(3, candidates, scores);
+                for (int c = 0; c < 3; c++) {
+                    String golden = "golden." + i + ".scores.";
+                    assertEquals(tensor(golden + "conversion").asFloatBuffer().get(c), scores.get(0, c), 1e-5);
+                    assertEquals(tensor(golden + "visit").asFloatBuffer().get(c), scores.get(1, c), 1e-5);
+                }
+            }
+        }
+    }
+}
