@@ -68,7 +68,7 @@ fn only_the_steps_of_the_tasks_asked_for_run() {
             assert_eq!(cvr[place], expected(1), "{name} {} for cvr", step.name);
             assert_eq!(both[place], expected(2), "{name} {} for ctcvr", step.name);
             let (is_ctr, is_cvr) = (step.name.contains("ctr"), step.name.contains("cvr"));
-            assert!(!(ctr[place] && is_cvr) && !(cvr[place] && is_ctr), "{name} {}", step.name);
+            assert!(!(ctr[place] && is_cvr || cvr[place] && is_ctr), "{name} {}", step.name);
         }
         assert!(ctr.iter().filter(|ran| **ran).count() < both.iter().filter(|ran| **ran).count());
     }
