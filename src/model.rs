@@ -2,7 +2,9 @@
 
 use crate::error::{Error, ErrorKind};
 use crate::exec::{Sources, scenario_values};
-use crate::format::{Description, GoldenColumn, GoldenRequest, GoldenValues, Mode, Store, StoreOptions, TensorId};
+use crate::format::{
+    Description, GoldenColumn, GoldenRequest, GoldenValues, Mode, Store, StoreOptions, Tensor, TensorId,
+};
 use crate::network;
 use crate::ops::Kernels;
 use crate::plan::{DEFAULT_TILE, MAX_TILE, Plan, PlanOptions, Precision};
@@ -19,7 +21,7 @@ pub struct OpenOptions {
     /// The type in which dense weights are held; `None` keeps what is stored.
     pub precision: Option<Precision>,
     /// The largest difference from the golden scores that is accepted. `None`: the tolerance that the file states for the
-    /// stored precision and f32; 5e-3 for f16 and 2e-2 for bf16, if that is more.
+    /// stored precision and f32; 5e-3 for f16 and 2e-2 for bf16, if that is more. Finite and not negative.
     pub max_error: Option<f64>,
     /// The kernel set: `scalar`, `portable` or `avx2`. `None`: `POLYSCORE_ISA`, else the best of this CPU.
     pub isa: Option<String>,
@@ -117,6 +119,10 @@ impl Model {
             let detail = format!("is {}, at most {MAX_TILE} candidates fit a tile", options.tile);
             return Err(Error::new(ErrorKind::InvalidArgument, "tile", detail));
         }
+        if let Some(bound) = options.max_error.filter(|bound| !(bound.is_finite() && *bound >= 0.0)) {
+            let detail = format!("is {bound}, not a finite number from 0 on");
+            return Err(Error::new(ErrorKind::InvalidArgument, "max_error", detail));
+        }
         let tile = if options.tile == 0 { DEFAULT_TILE } else { options.tile };
         let plan_options = PlanOptions { precision: options.precision, split: options.split, tile };
 
@@ -180,10 +186,10 @@ impl Model {
         self.inner.description.scenario_by_id(id)
     }
 
-    /// How many rows the table of that name has.
-    pub fn table_rows(&self, table: &str) -> Option<usize> {
+    /// The tensor of that name, as the file holds it: a table is `[rows, width]`.
+    pub fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
         let store = &self.inner.store;
-        store.find(table).and_then(|id| store.tensor(id).shape.first().copied())
+        store.find(name).map(|id| store.tensor(id))
     }
 
     /// The steps, which print themselves.

@@ -72,6 +72,17 @@ fn check_says_what_it_proved_or_what_is_wrong() {
     assert!(code == 1 && error.starts_with("error: no-such-file: "), "{error}");
     let (code, _, error) = run(&["check", path(&model), "--max-error", "1e-12"], "");
     assert!(code == 1 && error.contains("golden.requests[") && error.contains("1e-12"), "{error}");
+    for bound in ["nan", "-1", "inf"] {
+        let (code, _, error) = run(&["check", path(&model), &format!("--max-error={bound}")], "");
+        assert!(
+            code == 1
+                && error.ends_with(&format!(
+                    "max_error: is {}, not a finite number from 0 on\n",
+                    bound.replace("nan", "NaN")
+                )),
+            "{error}"
+        );
+    }
     let (code, _, error) = run(&["check", path(&model), "--isa", "sse9"], "");
     assert_eq!((code, error.as_str()), (1, "error: isa: `sse9` is not one of scalar, portable, avx2\n"));
 }
@@ -101,7 +112,7 @@ fn inspect_shows_the_model_and_its_plan() {
     assert_eq!(code, 0);
     for word in [
         "hillstrom-pepnet",
-        "vocabulary of 3",
+        "vocabulary of 3, table embeddings.zip_code.weight [4, 8] F32",
         "= visit * conversion_given_visit",
         "isa portable",
         "epnet.reduce",

@@ -7,7 +7,7 @@ use super::{Activation, Dense, Element, Kernels, Panels, Pooling, Span, Start, T
 const WIDTHS: [usize; 14] = [1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 48, 63, 64, 65];
 
 /// Rows around the strip of six and the tile.
-const ROWS: [usize; 12] = [1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 48, 65];
+const ROWS: [usize; 16] = [1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 48, 65, 66, 67, 96, 131];
 
 const ELEMENTS: [Element; 3] = [Element::F32, Element::F16, Element::Bf16];
 
@@ -126,6 +126,31 @@ fn dense_follows_the_formula() {
                 let expected = (products.sum::<f64>() + f64::from(*bias)).max(0.0);
                 let actual = f64::from(memory[output.offset + row * width + column]);
                 assert!((actual - expected).abs() < 1e-4, "{}: {actual} {expected}", kernels.name());
+            }
+        }
+    }
+}
+
+/// The exact sum `(1 + 2^-23)(1 - 2^-23) 2^-24 + (1 + 2^-23)` lies 2^-70 below the middle of two floats: rounded to f64
+/// first, it becomes that middle, and then goes up to the even one.
+#[test]
+fn a_product_and_a_sum_are_rounded_once() {
+    let unit = f32::EPSILON;
+    let (factor, weight, bias) = (1.0 + unit, (1.0 - unit) * (unit / 2.0), 1.0 + unit);
+    for (sign, scale) in [(1.0, 1.0), (-1.0, 1.0), (1.0, 1e-19), (-1.0, 1e18)] {
+        let scale = f32::from_bits(f32::to_bits(scale) & 0x7f80_0000);
+        for (rows, width) in [(1, 70), (6, 16), (8, 21)] {
+            let (weight, bias) = (sign * weight * scale, vec![sign * bias * scale; width]);
+            let weights = Panels::pack(Element::F32, 1, width, |_, _| weight, Some(&bias)).expect("memory");
+            let (input, output) = (span(0, 1, 1), span(rows, width, width));
+            let activation = Activation::Identity;
+            let call = Dense { input, weights: &weights, start: Start::Bias, addend: None, output, activation };
+            for kernels in Kernels::available() {
+                let mut memory = vec![factor; rows * (width + 1)];
+                kernels.dense(&mut memory, rows, &call);
+                for value in &memory[rows..] {
+                    assert_eq!(value.to_bits(), bias[0].to_bits(), "{} {rows} {width} {scale:e}", kernels.name());
+                }
             }
         }
     }

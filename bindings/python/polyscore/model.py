@@ -98,6 +98,8 @@ class Model(Handle):
             raise ValueError(f"precision: {precision!r} is not one of {list(PRECISIONS)}")
         if mode not in MODES:
             raise ValueError(f"mode: {mode!r} is not one of {list(MODES)}")
+        if max_error is not None and not max_error > 0:
+            raise ValueError(f"max_error: {max_error} is not above 0")
         options = abi.sized(abi.OpenOptions, mode=MODES[mode], precision=PRECISIONS[precision], no_split=int(not split),
                             tile=tile, isa=isa.encode() if isa is not None else None, max_error=max_error or 0.0)
         handle = ctypes.c_void_p()

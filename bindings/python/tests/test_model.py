@@ -92,7 +92,7 @@ def test_failures_name_the_guilty_thing(model, path):
         scorer.score(CANDIDATES | {"price": [[1.0], [2.0, 3.0]]})
     with pytest.raises(ValueError, match="beyond 64 bits"):
         scorer.score(CANDIDATES | {"ad": [1, 1 << 70]})
-    for option in ({"precision": "int3"}, {"mode": "teleport"}):
+    for option in ({"precision": "int3"}, {"mode": "teleport"}, {"max_error": 0.0}, {"max_error": float("nan")}):
         with pytest.raises(ValueError):
             polyscore.Model(path, **option)
 

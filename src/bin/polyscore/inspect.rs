@@ -65,7 +65,7 @@ fn to_text(model: &Model) -> String {
     }
     line(format!("features ({})", description.features.len()));
     for (slot, feature) in description.features.iter().enumerate() {
-        line(format!("  {slot:>3}  {:24} {:8} {}", feature.name, rate(feature), kind(feature)));
+        line(format!("  {slot:>3}  {:24} {:8} {}", feature.name, rate(feature), kind(model, feature)));
     }
     line(format!("scenarios ({})", description.scenarios.len()));
     for scenario in &description.scenarios {
@@ -105,12 +105,16 @@ fn rate(feature: &Feature) -> &'static str {
     }
 }
 
-fn kind(feature: &Feature) -> String {
+fn kind(model: &Model, feature: &Feature) -> String {
     let optional = if feature.is_optional() { ", optional" } else { "" };
     match &feature.kind {
-        FeatureKind::Id(lookup) => format!("id of {}{optional}", transform(feature, lookup)),
+        FeatureKind::Id(lookup) => format!("id of {}{optional}", transform(model, feature, lookup)),
         FeatureKind::Ids { lookup, pooling } => {
-            format!("bag ({}) of {}{optional}", format!("{pooling:?}").to_lowercase(), transform(feature, lookup))
+            format!(
+                "bag ({}) of {}{optional}",
+                format!("{pooling:?}").to_lowercase(),
+                transform(model, feature, lookup)
+            )
         }
         FeatureKind::Dense(dense) => {
             let how = match &dense.transform {
@@ -124,7 +128,7 @@ fn kind(feature: &Feature) -> String {
     }
 }
 
-fn transform(feature: &Feature, lookup: &Lookup) -> String {
+fn transform(model: &Model, feature: &Feature, lookup: &Lookup) -> String {
     let values = match feature.value_kind() {
         ValueKind::Integer => "integers",
         ValueKind::Number => "numbers",
@@ -140,5 +144,8 @@ fn transform(feature: &Feature, lookup: &Lookup) -> String {
         RowTransform::Vocabulary { values: Vocabulary::Texts(values), .. } => format!("vocabulary of {}", values.len()),
         RowTransform::Bucketize { boundaries, .. } => format!("{} buckets", boundaries.len() + 1),
     };
-    format!("{values}, {how}, table {}, oov row {}, missing row {}", lookup.table, lookup.oov, lookup.missing_row())
+    let Lookup { table, oov, .. } = lookup;
+    let shape =
+        model.tensor(table).map(|table| format!(" {:?} {}", table.shape, table.dtype.name())).unwrap_or_default();
+    format!("{values}, {how}, table {table}{shape}, oov row {oov}, missing row {}", lookup.missing_row())
 }

@@ -190,7 +190,7 @@ pub fn random(model: &Model, count: usize, random: &mut fastrand::Rng) -> Reques
                 Stored::Numbers((0..total).map(|_| low + (high - low) * random.f32()).collect())
             }
             Some((RowTransform::Identity, lookup)) => {
-                let rows = model.table_rows(&lookup.table).unwrap_or(1) as i64;
+                let rows = model.tensor(&lookup.table).map_or(1, |table| table.shape[0]) as i64;
                 Stored::Integers((0..total).map(|_| random.i64(0..rows)).collect())
             }
             Some((RowTransform::Hash { .. }, _)) => {
