@@ -54,11 +54,21 @@ def make_twin(workload: dict, description: dict):
                 parameter.zero_()
         ids = torch.randint(workload["rows"], (2000, workload["fields"]))
         parts = [twin.get_parameter(f["table"])[ids[:, i]] for i, f in enumerate(description["features"])]
-        logits = twin.logits(parts, torch.zeros(2000, dtype=torch.int64))
+        logits = twin.logits(batch(parts))
         for task, values in logits.items():
             scale = workload["logit_std"] / float(values.std())
             twin.heads[task].weight.mul_(scale)
     return twin
+
+
+def batch(parts: list):
+    """The inputs of a twin that reads plain features alone."""
+    import torch
+
+    from polyscore.networks.base import Batch
+
+    scenario = torch.zeros(len(parts[-1]), dtype=torch.int64)
+    return Batch(torch.cat(parts, dim=1), {f"f{i}": part for i, part in enumerate(parts)}, {}, scenario)
 
 
 def export_onnx(twin, workload: dict, path: str) -> None:
@@ -76,7 +86,7 @@ def export_onnx(twin, workload: dict, path: str) -> None:
             user = torch.cat([tables[i][request[:, i]] for i in range(split)], dim=1)
             user = user.expand(candidates.shape[0], -1)
             parts = [user] + [tables[split + i][candidates[:, i]] for i in range(candidates.shape[1])]
-            logits = self.twin.logits(parts, None)
+            logits = self.twin.logits(batch(parts))
             return tuple(torch.sigmoid(logits[task].squeeze(-1)) for task in self.twin.tasks)
 
     example = (torch.zeros(1, split, dtype=torch.int64), torch.zeros(3, workload["fields"] - split, dtype=torch.int64))

@@ -104,6 +104,11 @@ typedef struct polyscore_open_options {
      The largest model in bytes. 0: 1 TiB.
      */
     uint64_t max_bytes;
+    /*
+     Bytes for values that depend on the scenario alone. 0: 64 MiB. If those of all scenarios fit, the model keeps them
+     for all scorers; if not, each scorer keeps, within this budget, those it used last. 1 keeps none.
+     */
+    uint64_t scenario_bytes;
 } polyscore_open_options;
 
 /*
@@ -193,6 +198,22 @@ typedef struct polyscore_model_info {
      The name of the model; empty if it has none.
      */
     char name[128];
+    /*
+     Bytes kept for the model: values that depend on it alone.
+     */
+    uint64_t model_bytes;
+    /*
+     Bytes that the model keeps for its scenarios; 0 where each scorer keeps its own.
+     */
+    uint64_t scenario_bytes;
+    /*
+     How many scenarios' values are kept: all of them by the model, or this many by each scorer.
+     */
+    uint32_t kept_scenarios;
+    /*
+     1 if each scorer keeps those of the scenarios it used last; 0 if the model keeps all of them.
+     */
+    uint32_t kept_per_scorer;
 } polyscore_model_info;
 
 /*
@@ -208,7 +229,7 @@ typedef struct polyscore_feature_info {
      */
     uint32_t rate;
     /*
-     1: one id a row. 2: a bag of ids a row, with `row_offsets`. 3: dense.
+     1: one id a row. 2: a bag of ids a row, with `row_offsets`. 3: dense. 4: a sequence of ids, with `row_offsets`.
      */
     uint32_t kind;
     /*
@@ -312,8 +333,8 @@ typedef struct polyscore_column {
      */
     size_t text_offsets_len;
     /*
-     For bags (`ids`): one more than there are rows; ascending positions among the values, from 0 to their number. Else
-     null.
+     For bags (`ids`) and sequences: one more than there are rows; ascending positions among the values, from 0 to their
+     number. Else null.
      */
     const int64_t *row_offsets;
     /*
@@ -339,17 +360,22 @@ typedef struct polyscore_counters {
      */
     uint64_t requests;
     /*
-     Candidates scored.
+     Candidates scored, once per scenario that they were scored for.
      */
     uint64_t candidates;
     /*
-     Requests whose scenario was unknown or not given.
+     Requests, and candidates and scenarios of calls that name scenarios themselves, whose scenario was unknown or not
+     given.
      */
     uint64_t unknown_scenarios;
     /*
      Scores that were not finite and were replaced by the fallback of their task.
      */
     uint64_t non_finite;
+    /*
+     How often the values of a scenario were computed: not at all where the model keeps those of all scenarios.
+     */
+    uint64_t scenarios_folded;
 } polyscore_counters;
 
 /*
@@ -494,7 +520,7 @@ typedef struct polyscore_feature_counters {
 #define POLYSCORE_DUPLICATE_COLUMN 306
 
 /*
- `polyscore_scorer_score` was called before `polyscore_scorer_prepare`.
+ `polyscore_scorer_score`, or one of its kind, was called before `polyscore_scorer_prepare`.
  */
 #define POLYSCORE_NOT_PREPARED 307
 
@@ -674,6 +700,42 @@ polyscore_status polyscore_scorer_score(struct polyscore_scorer *scorer,
                                         float *out,
                                         size_t out_len,
                                         struct polyscore_error *error);
+
+/*
+ Scores as `polyscore_scorer_score`, but each candidate for a scenario of its own: that of index `scenarios[i]`, of which
+ there are as many as candidates. `POLYSCORE_SCENARIO_UNKNOWN`, as any index that is none, uses the fallback scenario and
+ is counted. The scenario that `polyscore_scorer_prepare` took stays that of the request.
+ */
+polyscore_status polyscore_scorer_score_mixed(struct polyscore_scorer *scorer,
+                                              size_t candidates,
+                                              const uint32_t *scenarios,
+                                              const struct polyscore_column *columns,
+                                              size_t columns_len,
+                                              const uint32_t *tasks,
+                                              size_t tasks_len,
+                                              float *out,
+                                              size_t out_len,
+                                              struct polyscore_error *error);
+
+/*
+ Scores as `polyscore_scorer_score`, but every candidate for every one of `scenarios_len` scenarios, by index. What does
+ not depend on the scenario is computed once per candidate.
+
+ Writes `out[(s * tasks + t) * candidates + i]`, the probability of candidate `i` for the `t`-th task asked for in the
+ `s`-th scenario, where `tasks` is how many tasks are asked for. Unknown scenarios are as for
+ `polyscore_scorer_score_mixed`.
+ */
+polyscore_status polyscore_scorer_score_each(struct polyscore_scorer *scorer,
+                                             size_t candidates,
+                                             const uint32_t *scenarios,
+                                             size_t scenarios_len,
+                                             const struct polyscore_column *columns,
+                                             size_t columns_len,
+                                             const uint32_t *tasks,
+                                             size_t tasks_len,
+                                             float *out,
+                                             size_t out_len,
+                                             struct polyscore_error *error);
 
 /*
  Writes the counters of a scorer to `out`.

@@ -149,6 +149,7 @@ struct Options {
     const char *isa = nullptr;
     double max_error = 0.0;
     std::uint64_t max_bytes = 0;
+    std::uint64_t scenario_bytes = 0;
 };
 
 // Columns of one call: borrowed views, so the arrays must outlive the call. Reused by `clear()`, it does not allocate.
@@ -222,6 +223,24 @@ class Scorer {
         return Result<void>(error);
     }
 
+    // As try_score, each candidate for a scenario of its own: there are as many `scenarios` as candidates.
+    Result<void> try_score_mixed(span<const std::uint32_t> scenarios, const Columns &columns, span<float> out,
+                                 span<const std::uint32_t> tasks = {}) noexcept {
+        Error error;
+        polyscore_scorer_score_mixed(handle_, scenarios.size(), scenarios.data(), columns.data(), columns.size(),
+                                     tasks.data(), tasks.size(), out.data(), out.size(), error.raw());
+        return Result<void>(error);
+    }
+
+    // Writes out[(s * tasks + t) * candidates + i]: every candidate for every one of `scenarios`.
+    Result<void> try_score_each(std::size_t candidates, span<const std::uint32_t> scenarios, const Columns &columns,
+                                span<float> out, span<const std::uint32_t> tasks = {}) noexcept {
+        Error error;
+        polyscore_scorer_score_each(handle_, candidates, scenarios.data(), scenarios.size(), columns.data(),
+                                    columns.size(), tasks.data(), tasks.size(), out.data(), out.size(), error.raw());
+        return Result<void>(error);
+    }
+
     Result<polyscore_counters> try_counters() noexcept {
         Error error;
         polyscore_counters counters;
@@ -236,6 +255,14 @@ class Scorer {
     void score(std::size_t candidates, const Columns &columns, span<float> out,
                span<const std::uint32_t> tasks = {}) {
         try_score(candidates, columns, out, tasks).take();
+    }
+    void score_mixed(span<const std::uint32_t> scenarios, const Columns &columns, span<float> out,
+                     span<const std::uint32_t> tasks = {}) {
+        try_score_mixed(scenarios, columns, out, tasks).take();
+    }
+    void score_each(std::size_t candidates, span<const std::uint32_t> scenarios, const Columns &columns,
+                    span<float> out, span<const std::uint32_t> tasks = {}) {
+        try_score_each(candidates, scenarios, columns, out, tasks).take();
     }
     polyscore_counters counters() { return try_counters().take(); }
 #endif
@@ -271,6 +298,7 @@ class Model {
         raw.isa = options.isa;
         raw.max_error = options.max_error;
         raw.max_bytes = options.max_bytes;
+        raw.scenario_bytes = options.scenario_bytes;
         Error error;
         polyscore_model *handle = nullptr;
         if (polyscore_model_open(path, &raw, &handle, error.raw()) != POLYSCORE_OK) return error;

@@ -41,6 +41,8 @@ typedef struct polyscore_api {
     polyscore_status (*scorer_close)(struct polyscore_scorer *scorer);
     polyscore_status (*scorer_prepare)(struct polyscore_scorer *scorer, uint32_t scenario, const struct polyscore_column *columns, size_t columns_len, struct polyscore_error *error);
     polyscore_status (*scorer_score)(struct polyscore_scorer *scorer, size_t candidates, const struct polyscore_column *columns, size_t columns_len, const uint32_t *tasks, size_t tasks_len, float *out, size_t out_len, struct polyscore_error *error);
+    polyscore_status (*scorer_score_mixed)(struct polyscore_scorer *scorer, size_t candidates, const uint32_t *scenarios, const struct polyscore_column *columns, size_t columns_len, const uint32_t *tasks, size_t tasks_len, float *out, size_t out_len, struct polyscore_error *error);
+    polyscore_status (*scorer_score_each)(struct polyscore_scorer *scorer, size_t candidates, const uint32_t *scenarios, size_t scenarios_len, const struct polyscore_column *columns, size_t columns_len, const uint32_t *tasks, size_t tasks_len, float *out, size_t out_len, struct polyscore_error *error);
     polyscore_status (*scorer_counters)(struct polyscore_scorer *scorer, struct polyscore_counters *out, struct polyscore_error *error);
     polyscore_status (*scorer_feature_counters)(struct polyscore_scorer *scorer, uint32_t slot, struct polyscore_feature_counters *out, struct polyscore_error *error);
 } polyscore_api;
@@ -195,6 +197,18 @@ int polyscore_dl_open(const char *path, polyscore_api *api, char *message, size_
         return -1;
     }
     memcpy(&loaded.scorer_score, &symbol, sizeof symbol);
+    symbol = dlsym(loaded.library, "polyscore_scorer_score_mixed");
+    if (symbol == NULL) {
+        if (message != NULL && capacity > 0) snprintf(message, capacity, "%s has no polyscore_scorer_score_mixed", path);
+        return -1;
+    }
+    memcpy(&loaded.scorer_score_mixed, &symbol, sizeof symbol);
+    symbol = dlsym(loaded.library, "polyscore_scorer_score_each");
+    if (symbol == NULL) {
+        if (message != NULL && capacity > 0) snprintf(message, capacity, "%s has no polyscore_scorer_score_each", path);
+        return -1;
+    }
+    memcpy(&loaded.scorer_score_each, &symbol, sizeof symbol);
     symbol = dlsym(loaded.library, "polyscore_scorer_counters");
     if (symbol == NULL) {
         if (message != NULL && capacity > 0) snprintf(message, capacity, "%s has no polyscore_scorer_counters", path);

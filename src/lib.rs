@@ -76,10 +76,10 @@ pub mod description {
 pub use error::{Error, ErrorKind, Fault, Subject};
 pub use exec::Counters;
 pub use format::{Description, Dtype, Mode, Tensor, encode as encode_model, write as write_model};
-pub use model::{Footprint, GoldenReport, Model, OpenOptions};
+pub use model::{Footprint, GoldenReport, KeptScenarios, Model, OpenOptions};
 pub use network::Rate;
 pub use ops::FeatureCounters;
-pub use plan::{Plan, Precision, Stage, Step};
+pub use plan::{Plan, Precision, Stage, Step, StepRows};
 pub use request::{Column, Values};
 pub use scorer::Scorer;
 

@@ -1,7 +1,7 @@
 //! A model: one version of a network, open and checked, shared by every thread.
 
 use crate::error::{Error, ErrorKind};
-use crate::exec::{Sources, scenario_values};
+use crate::exec::{KeptValues, Scratch, Sources};
 use crate::format::{
     Description, GoldenColumn, GoldenRequest, GoldenValues, Mode, Store, StoreOptions, Tensor, TensorId,
 };
@@ -33,7 +33,8 @@ pub struct OpenOptions {
     pub max_bytes: u64,
     /// The largest header of one file, in bytes.
     pub max_header_bytes: u64,
-    /// Bytes for values that depend on the scenario alone, kept for all scenarios. Beyond it, `prepare` computes them.
+    /// Bytes for values that depend on the scenario alone. If those of all scenarios fit, they are computed at open and
+    /// shared; if not, each scorer computes them on first use and keeps, within this budget, the most recently used ones.
     pub scenario_bytes: usize,
 }
 
@@ -76,10 +77,21 @@ pub struct Footprint {
     pub copied_bytes: u64,
     /// Bytes of packed dense weights.
     pub packed_bytes: u64,
-    /// Bytes kept for all scenarios.
+    /// Bytes kept for the model: values that depend on it alone.
+    pub model_bytes: u64,
+    /// Bytes kept for all scenarios; 0 where each scorer keeps its own.
     pub scenario_bytes: u64,
     /// Bytes that each scorer owns.
     pub scratch_bytes: u64,
+}
+
+/// Where the values that depend on the scenario alone are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeptScenarios {
+    /// The model keeps those of this many scenarios, which are all that own rows.
+    All(usize),
+    /// They do not fit into [`OpenOptions::scenario_bytes`]: each scorer keeps this many, the most recently used ones.
+    PerScorer(usize),
 }
 
 pub(crate) struct Inner {
@@ -87,13 +99,13 @@ pub(crate) struct Inner {
     store: Store,
     plan: Plan,
     slots: Vec<Slot>,
-    scenario_values: Vec<f32>,
+    kept: KeptValues,
 }
 
 impl Inner {
     pub fn sources(&self) -> Sources<'_> {
-        let Self { plan, store, slots, scenario_values, .. } = self;
-        Sources { plan, store, slots, scenario_values }
+        let Self { plan, store, slots, kept, .. } = self;
+        Sources { plan, store, slots, kept }
     }
 }
 
@@ -138,9 +150,8 @@ impl Model {
 
         let plan = Plan::new(&description, &store, &tables, &graph, kernels, &plan_options)?;
         let slots: Vec<Slot> = description.features.iter().map(Slot::of).collect();
-        let mut inner = Inner { description, store, plan, slots, scenario_values: Vec::new() };
-        let rows = inner.description.scenario_rows;
-        inner.scenario_values = scenario_values(&inner.sources(), rows, options.scenario_bytes)?;
+        let kept = KeptValues::compute(&plan, &store, &slots, description.scenario_rows, options.scenario_bytes)?;
+        let inner = Inner { description, store, plan, slots, kept };
         inner.store.check_unchanged()?;
 
         let mut model = Model { inner: Arc::new(inner), golden: None };
@@ -204,13 +215,23 @@ impl Model {
 
     /// Where the bytes are.
     pub fn footprint(&self) -> Footprint {
-        let Inner { store, plan, slots, scenario_values, .. } = &*self.inner;
+        let Inner { store, plan, kept, .. } = &*self.inner;
         Footprint {
             mapped_bytes: store.mapped_bytes(),
             copied_bytes: store.copied_bytes(),
             packed_bytes: plan.packed_bytes() as u64,
-            scenario_bytes: size_of_val(scenario_values.as_slice()) as u64,
-            scratch_bytes: crate::exec::Scratch::bytes(plan, slots.len()) as u64,
+            model_bytes: plan.model_bytes() as u64,
+            scenario_bytes: kept.scenario_bytes() as u64,
+            scratch_bytes: Scratch::bytes(&self.inner.sources()) as u64,
+        }
+    }
+
+    /// How many scenarios' values are kept: all of them by the model, or as many by each scorer.
+    pub fn kept_scenarios(&self) -> KeptScenarios {
+        let Inner { plan, kept, description, .. } = &*self.inner;
+        match kept.is_complete() {
+            true => KeptScenarios::All(description.scenario_rows),
+            false => KeptScenarios::PerScorer(kept.room(plan)),
         }
     }
 

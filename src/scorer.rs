@@ -1,7 +1,7 @@
 //! A scorer: one thread's scratch over a shared model.
 
 use crate::error::{Error, ErrorKind, Fault, Subject};
-use crate::exec::{Counters, Scratch};
+use crate::exec::{Call, Counters, Scratch};
 use crate::model::Inner;
 use crate::request::Column;
 use std::sync::Arc;
@@ -34,8 +34,7 @@ pub struct Scorer {
 
 impl Scorer {
     pub(crate) fn new(inner: Arc<Inner>) -> Result<Self, Error> {
-        let sources = inner.sources();
-        let scratch = Scratch::new(sources.plan, sources.slots.len())?;
+        let scratch = Scratch::new(&inner.sources())?;
         Ok(Self { inner, scratch, prepared: None })
     }
 
@@ -47,14 +46,9 @@ impl Scorer {
     /// The first column that breaks a rule. The scorer is then unprepared: no request is scored with another's values.
     pub fn prepare(&mut self, scenario: Option<u32>, columns: &[Column<'_>]) -> Result<(), Fault> {
         self.prepared = None;
-        let description = &self.inner.description;
-        let known = scenario.and_then(|index| description.scenarios.get(index as usize));
-        let fallback = || description.fallback_scenario.and_then(|index| description.scenarios.get(index as usize));
-        let row = known.or_else(fallback).map_or(0, |scenario| scenario.row as usize);
+        let row = self.inner.scenario_row(scenario);
         self.scratch.prepare(&self.inner.sources(), row, columns)?;
-        if known.is_none() && !description.scenarios.is_empty() {
-            self.scratch.counters.unknown_scenarios += 1;
-        }
+        self.scratch.counters.unknown_scenarios += u64::from(self.inner.is_unknown(scenario));
         self.prepared = Some(row);
         Ok(())
     }
@@ -75,29 +69,62 @@ impl Scorer {
         out: &mut [f32],
     ) -> Result<(), Fault> {
         let row = self.prepared.ok_or(Fault::new(ErrorKind::NotPrepared, Subject::Call))?;
-        let known = self.inner.description.tasks.len();
-        let asked = match tasks {
-            None => known,
-            Some(tasks) => {
-                let mut seen = 0u64;
-                for task in tasks {
-                    if *task as usize >= known {
-                        return Err(Fault::new(ErrorKind::UnknownTask, Subject::Task(*task)));
-                    }
-                    if seen >> task & 1 == 1 {
-                        return Err(Fault::new(ErrorKind::DuplicateTask, Subject::Task(*task)));
-                    }
-                    seen |= 1 << task;
-                }
-                tasks.len()
-            }
-        };
-        let out = candidates
-            .checked_mul(asked)
-            .and_then(|length| out.get_mut(..length))
-            .ok_or(Fault::new(ErrorKind::BufferTooSmall, Subject::Call))?;
-        let asked = (0..asked).map(|position| tasks.map_or(position, |tasks| tasks[position] as usize));
-        self.scratch.score(&self.inner.sources(), row, candidates, columns, asked, out)
+        let mut call = self.inner.call(candidates, columns, 1, tasks, out)?;
+        self.scratch.score(&self.inner.sources(), row, &mut call)
+    }
+
+    /// Scores `candidates` candidates, each for a scenario of its own: `scenarios[i]`, by index. One that is not known uses the
+    /// fallback scenario, and is counted. `out` is as for [`Scorer::score`]; the scenario of the request stays.
+    ///
+    /// # Errors
+    /// As [`Scorer::score`], and `ColumnLength` if there are not as many scenarios as candidates.
+    pub fn score_mixed(
+        &mut self,
+        candidates: usize,
+        scenarios: &[u32],
+        columns: &[Column<'_>],
+        tasks: Option<&[u32]>,
+        out: &mut [f32],
+    ) -> Result<(), Fault> {
+        self.prepared.ok_or(Fault::new(ErrorKind::NotPrepared, Subject::Call))?;
+        if scenarios.len() != candidates {
+            return Err(Fault::new(ErrorKind::ColumnLength, Subject::Call));
+        }
+        let inner = &self.inner;
+        let mut call = inner.call(candidates, columns, 1, tasks, out)?;
+        let row = |candidate: usize| inner.scenario_row(Some(scenarios[candidate]));
+        self.scratch.score_mixed(&inner.sources(), row, &mut call)?;
+        self.count_unknown(scenarios);
+        Ok(())
+    }
+
+    /// Scores every candidate for every one of `scenarios`, by index: `out[(s * tasks + t) * candidates + i]`. What does not
+    /// depend on the scenario is computed once per candidate; the scenario of the request stays.
+    ///
+    /// A scenario that is not known uses the fallback scenario, and is counted once.
+    ///
+    /// # Errors
+    /// As [`Scorer::score`].
+    pub fn score_each(
+        &mut self,
+        candidates: usize,
+        scenarios: &[u32],
+        columns: &[Column<'_>],
+        tasks: Option<&[u32]>,
+        out: &mut [f32],
+    ) -> Result<(), Fault> {
+        self.prepared.ok_or(Fault::new(ErrorKind::NotPrepared, Subject::Call))?;
+        let inner = &self.inner;
+        let mut call = inner.call(candidates, columns, scenarios.len(), tasks, out)?;
+        let rows = scenarios.iter().map(|scenario| inner.scenario_row(Some(*scenario)));
+        self.scratch.score_each(&inner.sources(), rows, &mut call)?;
+        self.count_unknown(scenarios);
+        Ok(())
+    }
+
+    fn count_unknown(&mut self, scenarios: &[u32]) {
+        let unknown = scenarios.iter().filter(|scenario| self.inner.is_unknown(Some(**scenario))).count();
+        self.scratch.counters.unknown_scenarios += unknown as u64;
     }
 
     /// Forgets the prepared request: `score` then needs another `prepare`.
@@ -137,5 +164,55 @@ impl Scorer {
             Subject::Column(position) => format!("column {position}"),
         };
         Error::new(fault.kind, subject, fault.kind.meaning())
+    }
+}
+
+impl Inner {
+    /// The row of a scenario in the tensors: its own, or that of its fallback, or of the model's.
+    fn scenario_row(&self, scenario: Option<u32>) -> usize {
+        let description = &self.description;
+        let find = |index: u32| description.scenarios.get(index as usize);
+        let known = scenario.and_then(find).or_else(|| description.fallback_scenario.and_then(find));
+        known.map_or(0, |scenario| scenario.row as usize)
+    }
+
+    /// Whether a scenario goes to the model's fallback.
+    fn is_unknown(&self, scenario: Option<u32>) -> bool {
+        let scenarios = &self.description.scenarios;
+        !scenarios.is_empty() && scenario.is_none_or(|index| index as usize >= scenarios.len())
+    }
+
+    /// A call with as much of `out` as it writes: for each of `repeats`, tasks x candidates.
+    fn call<'a>(
+        &self,
+        candidates: usize,
+        columns: &'a [Column<'a>],
+        repeats: usize,
+        tasks: Option<&'a [u32]>,
+        out: &'a mut [f32],
+    ) -> Result<Call<'a, impl Iterator<Item = usize> + Clone + use<'a>>, Fault> {
+        let known = self.description.tasks.len();
+        let asked = match tasks {
+            None => known,
+            Some(tasks) => {
+                let mut seen = 0u64;
+                for task in tasks {
+                    if *task as usize >= known {
+                        return Err(Fault::new(ErrorKind::UnknownTask, Subject::Task(*task)));
+                    }
+                    if seen >> task & 1 == 1 {
+                        return Err(Fault::new(ErrorKind::DuplicateTask, Subject::Task(*task)));
+                    }
+                    seen |= 1 << task;
+                }
+                tasks.len()
+            }
+        };
+        let length = candidates.checked_mul(asked).and_then(|length| length.checked_mul(repeats));
+        let out = length
+            .and_then(|length| out.get_mut(..length))
+            .ok_or(Fault::new(ErrorKind::BufferTooSmall, Subject::Call))?;
+        let tasks = (0..asked).map(move |position| tasks.map_or(position, |tasks| tasks[position] as usize));
+        Ok(Call { candidates, columns, tasks, out })
     }
 }

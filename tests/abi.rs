@@ -32,9 +32,8 @@ fn library() -> PathBuf {
 }
 
 /// The zoo's model that the C programs know.
-fn model(folder: &Path) -> PathBuf {
-    let zoo = zoo::all().into_iter().find(|zoo| zoo.name == "mmoe-plain").expect("the model");
-    zoo.write(folder)
+fn model() -> PathBuf {
+    zoo::named("mmoe").path
 }
 
 fn run(command: &mut Command) -> Output {
@@ -119,7 +118,7 @@ fn counts(text: &str) -> (usize, usize) {
 #[test]
 fn misuse_is_refused_and_memory_stays_clean() {
     let folder = folder("misuse");
-    let (program, model) = (folder.join("misuse"), model(&folder));
+    let (program, model) = (folder.join("misuse"), model());
     compile("gcc", "c11", &["-g"], &["misuse.c"], &program);
     let (passed, failed) = counts(&succeed(Command::new(&program).arg(&model)));
     assert!(passed >= 200 && failed == 0, "{passed} passed, {failed} failed");
@@ -139,7 +138,7 @@ fn misuse_is_refused_and_memory_stays_clean() {
 #[test]
 fn the_wrapper_works_with_and_without_exceptions() {
     let folder = folder("wrapper");
-    let model = model(&folder);
+    let model = model();
     for (name, flags) in [("throwing", &[][..]), ("bare", &["-fno-exceptions", "-fno-rtti"])] {
         let program = folder.join(name);
         compile("g++", "c++17", flags, &["wrapper.cpp", "second.cpp"], &program);
@@ -150,7 +149,7 @@ fn the_wrapper_works_with_and_without_exceptions() {
 #[test]
 fn a_host_can_load_the_library_at_run_time() {
     let folder = folder("load");
-    let (program, model) = (folder.join("load"), model(&folder));
+    let (program, model) = (folder.join("load"), model());
     let mut command = Command::new("gcc");
     command.args(["-std=c11", "-DLOAD", "-D_POSIX_C_SOURCE=200809L", "-I"]).arg(root().join("include"));
     succeed(command.arg(root().join("tests/abi/smoke.c")).arg("-o").arg(&program).arg("-ldl"));
@@ -161,7 +160,7 @@ fn a_host_can_load_the_library_at_run_time() {
 #[test]
 fn installed_packages_are_found_by_cmake_and_pkg_config() {
     let folder = folder("install");
-    let (prefix, model) = (folder.join("prefix"), model(&folder));
+    let (prefix, model) = (folder.join("prefix"), model());
     let mut install = Command::new(root().join("bindings/cpp/install.sh"));
     succeed(install.arg("--prefix").arg(&prefix).arg("--library").arg(library().join("libpolyscore.so")));
 

@@ -130,18 +130,40 @@ fn inspect_shows_the_model_and_its_plan() {
 
 #[test]
 fn score_gives_the_bits_of_the_library() {
-    let folder = folder();
     for zoo in zoo::all() {
-        let file = zoo.write(&folder);
-        let model = polyscore::Model::open(&file, &OpenOptions::default()).expect("a model");
-        let request = zoo::Request::random(11, 6);
+        let model = zoo.open(&OpenOptions::default());
+        let request = zoo::Request::random(&model, 11, 6);
         let expected = request.scores(&model, None);
-        let (code, out, error) = run(&["score", path(&file)], &request.to_json(&model).to_string());
+        let (code, out, error) = run(&["score", path(&zoo.path)], &request.to_json(&model).to_string());
         assert_eq!(code, 0, "{error}");
         let scores: Value = serde_json::from_str(&out).expect("JSON");
         for (task, name) in ["ctr", "cvr", "ctcvr"].iter().enumerate() {
             let scores: Vec<f32> = serde_json::from_value(scores["scores"][name].clone()).expect("scores");
             assert_eq!(zoo::bits(&scores), zoo::bits(&expected[task * 6..][..6]), "{} {name}", zoo.name);
+        }
+    }
+}
+
+#[test]
+fn each_candidate_may_have_a_scenario_of_its_own() {
+    let zoo = zoo::named("pepnet");
+    let model = zoo.open(&OpenOptions::default());
+    let request = zoo::Request::random(&model, 5, 6);
+    let scenarios = [json!("feed"), json!(20), json!(null), json!("nowhere"), json!(10), json!("video")];
+    let indices = [Some(0), Some(1), None, None, Some(0), Some(2)];
+    let mut line = request.to_json(&model);
+    line["scenarios"] = json!(scenarios);
+    for scenario in [json!("splash"), json!(null)] {
+        line["scenario"] = scenario;
+        let (code, out, error) = run(&["score", path(&zoo.path)], &line.to_string());
+        assert_eq!(code, 0, "{error}");
+        let scores: Value = serde_json::from_str(&out).expect("JSON");
+        let scores: Vec<f32> = serde_json::from_value(scores["scores"]["cvr"].clone()).expect("scores");
+        for (candidate, index) in indices.into_iter().enumerate() {
+            let mut alone = request.clone();
+            alone.scenario = index;
+            let expected = alone.scores(&model, Some(&[1]))[candidate];
+            assert_eq!(scores[candidate].to_bits(), expected.to_bits(), "candidate {candidate}");
         }
     }
 }
@@ -170,8 +192,14 @@ fn a_bad_line_is_named_with_its_path() {
     let cases = [
         ("{", "not JSON: EOF while parsing an object at line 1 column 1"),
         ("[1]", "expected an object"),
-        (r#"{"requests": {}}"#, "requests: is not known; a request has scenario, request, candidates and tasks"),
+        (r#"{"requests": {}}"#, "requests: is not known; a request has scenario, scenarios, request, candidates and tasks"),
         (r#"{"scenario": 1.5}"#, "scenario: expected a name, an id or null"),
+        (r#"{"scenarios": "Web"}"#, "scenarios: expected an array, a scenario per candidate"),
+        (r#"{"scenarios": ["Web", [1]]}"#, "scenarios[1]: expected a name, an id or null"),
+        (
+            r#"{"scenarios": ["Web"], "candidates": {"email": ["x", "y"]}}"#,
+            "scenarios: has 1 scenarios, there are 2 candidates",
+        ),
         (r#"{"request": []}"#, "request: expected an object of features"),
         (r#"{"candidates": {"email": "No E-Mail"}}"#, "candidates.email: expected an array, one entry per candidate"),
         (r#"{"candidates": {"email": [1]}}"#, "candidates.email[0]: expected a text"),

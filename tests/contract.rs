@@ -7,7 +7,6 @@ mod zoo;
 use polyscore::{Model, OpenOptions};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
-use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use zoo::{Request, bits};
 
@@ -18,30 +17,36 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 const CALLS: usize = 100_000;
 
-fn folder() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("contract");
-    std::fs::create_dir_all(&folder).expect("a folder for the zoo");
-    folder
-}
+/// What calls that name scenarios ask for: one of them is unknown.
+const SCENARIOS: [u32; 3] = [1, u32::MAX, 0];
 
 fn models() -> Vec<(String, Model)> {
-    let folder = folder();
-    zoo::all().into_iter().map(|zoo| (zoo.name.clone(), zoo.open(&folder, &OpenOptions::default()))).collect()
+    open(&OpenOptions::default())
+}
+
+fn open(options: &OpenOptions) -> Vec<(String, Model)> {
+    zoo::all().into_iter().map(|zoo| (zoo.name.clone(), zoo.open(options))).collect()
 }
 
 /// The calls of one thread, spread over all models: how often memory was allocated, freed or moved meanwhile.
 fn allocations(models: &[(String, Model)], calls: usize) -> usize {
-    let requests: Vec<Request> = (0..8).map(|seed| Request::random(seed, 1 + 13 * seed as usize)).collect();
     let mut total = 0;
     for (_, model) in models {
-        let columns: Vec<_> = requests.iter().map(|r| (r.columns(model, true), r.columns(model, false))).collect();
+        let requests: Vec<Request> = (0..8).map(|seed| Request::random(model, seed, 1 + 13 * seed as usize)).collect();
+        let columns: Vec<_> = requests.iter().map(|r| (r.columns(true), r.columns(false))).collect();
         let mut scorer = model.scorer().expect("a scorer");
-        let mut out = vec![0.0; 3 * 100];
+        let mut out = vec![0.0; SCENARIOS.len() * 3 * 100];
+        let mixed: Vec<u32> = (0..100).map(|candidate| SCENARIOS[candidate % SCENARIOS.len()]).collect();
         let mut call = |i: usize| {
             let (request, (user, ads)) = (&requests[i % requests.len()], &columns[i % requests.len()]);
             scorer.prepare(request.scenario, user).expect("prepare");
             let tasks: Option<&[u32]> = [None, Some(&[2][..]), Some(&[1, 0])][i % 3];
-            scorer.score(request.candidates, ads, tasks, &mut out).expect("score");
+            match i % 5 {
+                0 => scorer.score_mixed(request.candidates, &mixed[..request.candidates], ads, tasks, &mut out),
+                1 => scorer.score_each(request.candidates, &SCENARIOS, ads, tasks, &mut out),
+                _ => scorer.score(request.candidates, ads, tasks, &mut out),
+            }
+            .expect("scores");
             assert!(scorer.score(request.candidates, &ads[1..], None, &mut out).is_err(), "a column is missing");
         };
         call(0);
@@ -57,6 +62,8 @@ fn allocations(models: &[(String, Model)], calls: usize) -> usize {
 fn a_warm_scorer_allocates_nothing_in_a_hundred_thousand_calls() {
     let _guard = ONE_AT_A_TIME.lock();
     assert_eq!(allocations(&models(), CALLS), 0);
+    let nothing_kept = open(&OpenOptions { scenario_bytes: 0, ..OpenOptions::default() });
+    assert_eq!(allocations(&nothing_kept, CALLS / 10), 0);
 }
 
 #[test]
@@ -71,7 +78,7 @@ fn the_allocation_counter_counts() {
 fn threads_share_a_model_and_get_the_same_bits() {
     let _guard = ONE_AT_A_TIME.lock();
     for (name, model) in models() {
-        let request = Request::random(9, 70);
+        let request = Request::random(&model, 9, 70);
         let expected = bits(&request.scores(&model, None));
         std::thread::scope(|scope| {
             for _ in 0..4 {
@@ -89,9 +96,9 @@ fn threads_share_a_model_and_get_the_same_bits() {
 fn a_scorer_keeps_its_model_alive() {
     let _guard = ONE_AT_A_TIME.lock();
     let (_, model) = models().swap_remove(0);
-    let request = Request::random(3, 10);
+    let request = Request::random(&model, 3, 10);
     let expected = bits(&request.scores(&model, None));
-    let (user, ads) = (request.columns(&model, true), request.columns(&model, false));
+    let (user, ads) = (request.columns(true), request.columns(false));
     let mut scorer = model.scorer().expect("a scorer");
     drop(model);
     let mut out = vec![0.0; 30];

@@ -3,34 +3,23 @@
 mod zoo;
 
 use polyscore::{Model, OpenOptions, Rate, Stage};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 use zoo::Request;
 
-/// A folder of its own for each test: they run at the same time.
-fn folder() -> PathBuf {
-    let thread = std::thread::current();
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rates").join(thread.name().unwrap_or("main"));
-    std::fs::create_dir_all(&folder).expect("a folder for the zoo");
-    folder
-}
-
+/// A model of the zoo with the split and without.
 fn both(name: &str) -> [Model; 2] {
-    let zoo = zoo::all().into_iter().find(|zoo| zoo.name == name).expect("a model of the zoo");
-    [true, false].map(|split| zoo.open(&folder(), &OpenOptions { split, ..OpenOptions::default() }))
+    let zoo = zoo::named(name);
+    [true, false].map(|split| zoo.open(&OpenOptions { split, ..OpenOptions::default() }))
 }
 
 #[test]
 fn the_user_share_of_first_layers_is_computed_once_per_request() {
-    // User, context, history and city are 16 + 3 + 7 + 8 of the 58 inputs.
-    const USER: usize = 34;
+    // User, context, history, age and city are 16 + 3 + 7 + 1 + 8 of the 59 inputs.
+    const USER: usize = 35;
     let first_layers = [("shared_bottom", 33), ("mmoe", 3 * 40 + 2 * 5), ("esmm", 2 * 64), ("pepnet", 18)];
     for (network, outputs) in first_layers {
-        let [split, whole] = both(&format!("{network}-plain"));
-        let [_, request, candidate] = split.plan().multiply_adds();
-        let [_, none, every] = whole.plan().multiply_adds();
-        assert_eq!(none, 0, "{network} without the split");
-        assert_eq!(request + candidate, every, "{network}: the split computes the same products");
+        let [split, _] = both(network);
+        let [_, _, request, _] = split.plan().multiply_adds();
         // PEPNet's personal gates see the user's embedding a second time: 16 inputs of 4 gates of 18.
         let personal = if network == "pepnet" { 4 * 18 * 16 } else { 0 };
         assert_eq!(request, USER * outputs + personal, "{network}");
@@ -38,9 +27,21 @@ fn the_user_share_of_first_layers_is_computed_once_per_request() {
 }
 
 #[test]
+fn the_split_moves_products_and_changes_none() {
+    for zoo in zoo::all() {
+        let [split, whole] = both(&zoo.name);
+        let [model, scenario, request, candidate] = split.plan().multiply_adds();
+        let [same_model, same_scenario, none, every] = whole.plan().multiply_adds();
+        assert_eq!((model, scenario, none), (same_model, same_scenario, 0), "{}", zoo.name);
+        assert_eq!(request + candidate, every, "{}", zoo.name);
+        assert!(request > 0, "{}: nothing was hoisted", zoo.name);
+    }
+}
+
+#[test]
 fn what_depends_on_the_scenario_alone_is_kept_for_all_scenarios() {
-    let [model, _] = both("pepnet-plain");
-    let [scenario, ..] = model.plan().multiply_adds();
+    let [model, _] = both("pepnet");
+    let [_, scenario, ..] = model.plan().multiply_adds();
     assert_eq!(scenario, 6 * 18);
     assert!(model.footprint().scenario_bytes > 0);
     let rates: Vec<Rate> =
@@ -50,15 +51,15 @@ fn what_depends_on_the_scenario_alone_is_kept_for_all_scenarios() {
 
 #[test]
 fn only_the_steps_of_the_tasks_asked_for_run() {
-    for name in ["shared_bottom-plain", "mmoe-plain", "esmm-plain", "pepnet-plain"] {
-        let [model, _] = both(name);
-        let request = Request::random(1, 5);
+    for zoo in zoo::all() {
+        let (name, model) = (&zoo.name, zoo.open(&OpenOptions::default()));
+        let request = Request::random(&model, 1, 5);
         let ran = |tasks: &[u32]| -> Vec<bool> {
             let mut scorer = model.scorer().expect("a scorer");
-            scorer.prepare(request.scenario, &request.columns(&model, true)).expect("prepare");
+            scorer.prepare(request.scenario, &request.columns(true)).expect("prepare");
             scorer.start_profile();
             let mut out = vec![0.0; 5 * tasks.len()];
-            scorer.score(5, &request.columns(&model, false), Some(tasks), &mut out).expect("score");
+            scorer.score(5, &request.columns(false), Some(tasks), &mut out).expect("score");
             scorer.profile().iter().map(|time| *time > Duration::ZERO).collect()
         };
         let [ctr, cvr, both] = [ran(&[0]), ran(&[1]), ran(&[2])];
@@ -67,18 +68,19 @@ fn only_the_steps_of_the_tasks_asked_for_run() {
             assert_eq!(ctr[place], expected(0), "{name} {} for ctr", step.name);
             assert_eq!(cvr[place], expected(1), "{name} {} for cvr", step.name);
             assert_eq!(both[place], expected(2), "{name} {} for ctcvr", step.name);
-            let (is_ctr, is_cvr) = (step.name.contains("ctr"), step.name.contains("cvr"));
-            assert!(!(ctr[place] && is_cvr || cvr[place] && is_ctr), "{name} {}", step.name);
+            let of = |task: &str| step.name.starts_with(&format!("heads.{task}"));
+            assert!(!(ctr[place] && of("cvr") || cvr[place] && of("ctr")), "{name} {}", step.name);
         }
-        assert!(ctr.iter().filter(|ran| **ran).count() < both.iter().filter(|ran| **ran).count());
+        let count = |ran: &[bool]| ran.iter().filter(|ran| **ran).count();
+        assert!(count(&ctr) < count(&both), "{name}");
     }
 }
 
 #[test]
 fn the_plan_prints_every_step() {
-    let [model, _] = both("pepnet-norm");
+    let [model, _] = both("pepnet_norm");
     let text = model.plan().to_string();
-    assert_eq!(text.lines().count(), model.plan().steps().count() + 3);
+    assert_eq!(text.lines().count(), model.plan().steps().count() + 5);
     for (stage, step) in model.plan().steps() {
         let line = text.lines().find(|line| line.contains(&step.name) && line.contains(&stage.to_string()));
         let line = line.unwrap_or_else(|| panic!("{} is not printed", step.name));

@@ -2,14 +2,8 @@
 
 mod zoo;
 
-use polyscore::{Mode, Model, OpenOptions};
+use polyscore::{ErrorKind, Fault, KeptScenarios, Mode, Model, OpenOptions, Subject};
 use zoo::{Request, bits};
-
-fn folder(name: &str) -> std::path::PathBuf {
-    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    std::fs::create_dir_all(&folder).expect("a folder for the zoo");
-    folder
-}
 
 fn isas() -> Vec<String> {
     ["scalar", "portable", "avx2"].into_iter().filter(|isa| *isa != "avx2" || has_avx2()).map(str::to_owned).collect()
@@ -27,12 +21,11 @@ fn options(isa: &str) -> OpenOptions {
 }
 
 /// Calls `check` with every model of the zoo, opened with usual options, and its expected scores for some requests.
-fn for_each_model(test: &str, mut check: impl FnMut(&zoo::Zoo, &std::path::Path, &Model, &Request, &[f32])) {
-    let folder = folder(test);
+fn for_each_model(mut check: impl FnMut(&zoo::Zoo, &Model, &Request, &[f32])) {
     for zoo in zoo::all() {
-        let model = zoo.open(&folder, &OpenOptions::default());
+        let model = zoo.open(&OpenOptions::default());
         for (seed, candidates) in [(1, 1), (2, 7), (3, 64), (4, 131)] {
-            let request = Request::random(seed, candidates);
+            let request = Request::random(&model, seed, candidates);
             let scores = request.scores(&model, None);
             assert!(scores.iter().all(|score| (0.0..=1.0).contains(score)), "{}: {scores:?}", zoo.name);
             let first = scores[0];
@@ -41,7 +34,7 @@ fn for_each_model(test: &str, mut check: impl FnMut(&zoo::Zoo, &std::path::Path,
                 "{} is flat",
                 zoo.name
             );
-            check(&zoo, &folder, &model, &request, &scores);
+            check(&zoo, &model, &request, &scores);
         }
     }
 }
@@ -54,9 +47,9 @@ fn every_instruction_set_split_tile_and_mode_gives_the_same_bits() {
     variants.extend([1, 2, 7, 64, 500].map(|tile| OpenOptions { tile, ..OpenOptions::default() }));
     variants.push(OpenOptions { scenario_bytes: 0, ..OpenOptions::default() });
     variants.extend([Mode::Snapshot, Mode::Copy].map(|mode| OpenOptions { mode, ..OpenOptions::default() }));
-    for_each_model("variants", |zoo, folder, _, request, expected| {
+    for_each_model(|zoo, _, request, expected| {
         for options in &variants {
-            let scores = request.scores(&zoo.open(folder, options), None);
+            let scores = request.scores(&zoo.open(options), None);
             assert_eq!(bits(&scores), bits(expected), "{} with {options:?}", zoo.name);
         }
     });
@@ -64,7 +57,7 @@ fn every_instruction_set_split_tile_and_mode_gives_the_same_bits() {
 
 #[test]
 fn every_order_and_batch_of_candidates_gives_the_same_bits() {
-    for_each_model("batches", |zoo, _, model, request, expected| {
+    for_each_model(|zoo, model, request, expected| {
         let n = request.candidates;
         let tasks = model.description().tasks.len();
         let reversed: Vec<usize> = (0..n).rev().collect();
@@ -81,7 +74,7 @@ fn every_order_and_batch_of_candidates_gives_the_same_bits() {
 
 #[test]
 fn every_set_of_tasks_gives_the_same_bits() {
-    for_each_model("tasks", |zoo, _, model, request, expected| {
+    for_each_model(|zoo, model, request, expected| {
         let n = request.candidates;
         for tasks in [&[0][..], &[1], &[2], &[1, 0], &[2, 1], &[2, 0, 1]] {
             let scores = request.scores(model, Some(tasks));
@@ -93,16 +86,15 @@ fn every_set_of_tasks_gives_the_same_bits() {
 
 #[test]
 fn a_used_scorer_gives_the_bits_of_a_new_one() {
-    let folder = folder("reuse");
     for zoo in zoo::all() {
-        let model = zoo.open(&folder, &OpenOptions::default());
+        let model = zoo.open(&OpenOptions::default());
         let mut scorer = model.scorer().expect("a scorer");
         for seed in 0..20 {
-            let request = Request::random(seed, 1 + seed as usize * 5);
+            let request = Request::random(&model, seed, 1 + seed as usize * 5);
             let mut out = vec![0.0; 3 * request.candidates];
-            scorer.prepare(request.scenario, &request.columns(&model, true)).expect("prepare");
+            scorer.prepare(request.scenario, &request.columns(true)).expect("prepare");
             for _ in 0..2 {
-                scorer.score(request.candidates, &request.columns(&model, false), None, &mut out).expect("score");
+                scorer.score(request.candidates, &request.columns(false), None, &mut out).expect("score");
                 assert_eq!(bits(&out), bits(&request.scores(&model, None)), "{} seed {seed}", zoo.name);
             }
         }
@@ -111,11 +103,10 @@ fn a_used_scorer_gives_the_bits_of_a_new_one() {
 
 #[test]
 fn scenarios_reach_the_scores_and_fall_back_as_declared() {
-    let folder = folder("scenarios");
     for zoo in zoo::all().into_iter().filter(|zoo| zoo.name.starts_with("pepnet")) {
-        let model = zoo.open(&folder, &OpenOptions::default());
+        let model = zoo.open(&OpenOptions::default());
         let scores = |scenario| {
-            let mut request = Request::random(5, 20);
+            let mut request = Request::random(&model, 5, 20);
             request.scenario = scenario;
             bits(&request.scores(&model, None))
         };
@@ -126,4 +117,95 @@ fn scenarios_reach_the_scores_and_fall_back_as_declared() {
         assert_eq!(scores(Some(99)), by_name("splash"));
         assert_eq!(model.scenario_by_id(10), model.scenario("feed"));
     }
+}
+
+/// Scenarios of the zoo, one twice, and one that is unknown.
+const SCENARIOS: [u32; 5] = [1, 0, u32::MAX, 2, 1];
+
+#[test]
+fn scenarios_named_by_a_call_give_the_bits_of_requests_of_theirs() {
+    for zoo in zoo::all() {
+        let model = zoo.open(&OpenOptions::default());
+        let bytes = model.plan().bytes_per_scenario();
+        let budgets = [OpenOptions::default().scenario_bytes, 0, bytes];
+        let tiles = [(0, true), (7, true), (64, false)];
+        let variants = budgets.iter().flat_map(|bytes| tiles.map(|(tile, split)| (*bytes, tile, split)));
+        for (scenario_bytes, tile, split) in variants {
+            let options = OpenOptions { scenario_bytes, tile, split, ..OpenOptions::default() };
+            let opened = zoo.open(&options);
+            let kept = match opened.kept_scenarios() {
+                KeptScenarios::All(_) => u64::MAX,
+                KeptScenarios::PerScorer(count) => count as u64,
+            };
+            assert!(bytes == 0 || kept == if scenario_bytes < bytes { 0 } else { kept.max(1) }, "{}", zoo.name);
+            let mut scorer = opened.scorer().expect("a scorer");
+            for (seed, n) in [(1, 1), (2, 70), (3, 9)] {
+                let request = Request::random(&model, seed, n);
+                let expected = SCENARIOS.map(|scenario| {
+                    let mut request = request.clone();
+                    request.scenario = Some(scenario);
+                    request.scores(&model, None)
+                });
+                let what = format!("{} seed {seed} with {options:?}", zoo.name);
+                let (user, ads) = (request.columns(true), request.columns(false));
+                scorer.prepare(request.scenario, &user).expect("prepare");
+                let unknown = scorer.counters().unknown_scenarios;
+
+                let mut each = vec![f32::NAN; SCENARIOS.len() * 3 * n + 1];
+                scorer.score_each(n, &SCENARIOS, &ads, None, &mut each).expect("each");
+                assert_eq!(bits(&each[..SCENARIOS.len() * 3 * n]), bits(&expected.concat()), "{what}");
+                assert!(each[SCENARIOS.len() * 3 * n].is_nan(), "{what}: more is written");
+                assert_eq!(scorer.counters().unknown_scenarios, unknown + 1, "{what}");
+
+                let picked: Vec<usize> = (0..n).map(|candidate| candidate * 7 % SCENARIOS.len()).collect();
+                let mixed: Vec<u32> = picked.iter().map(|scenario| SCENARIOS[*scenario]).collect();
+                let mut scores = vec![f32::NAN; 2 * n];
+                scorer.score_mixed(n, &mixed, &ads, Some(&[2, 0]), &mut scores).expect("mixed");
+                let moved = [2, 0].into_iter().flat_map(|task| {
+                    let (picked, expected) = (&picked, &expected);
+                    (0..n).map(move |candidate| expected[picked[candidate]][task * n + candidate])
+                });
+                assert_eq!(bits(&scores), bits(&moved.collect::<Vec<_>>()), "{what}");
+                let counted = mixed.iter().filter(|scenario| **scenario == u32::MAX).count() as u64;
+                assert_eq!(scorer.counters().unknown_scenarios, unknown + 1 + counted, "{what}");
+
+                let mut own = vec![f32::NAN; 3 * n];
+                scorer.score(n, &ads, None, &mut own).expect("score");
+                assert_eq!(bits(&own), bits(&request.scores(&model, None)), "{what}: the request's scenario stays");
+            }
+            let folded = scorer.counters().scenarios_folded;
+            assert_eq!(folded == 0, kept == u64::MAX, "{}: {folded} folded", zoo.name);
+        }
+    }
+}
+
+#[test]
+fn calls_that_name_scenarios_refuse_what_score_refuses() {
+    let zoo = zoo::named("pepnet");
+    let model = zoo.open(&OpenOptions::default());
+    let request = Request::random(&model, 4, 6);
+    let (user, ads) = (request.columns(true), request.columns(false));
+    let mut scorer = model.scorer().expect("a scorer");
+    let mut out = vec![f32::NAN; 3 * 6];
+    let call = |kind| Err(Fault { kind, subject: Subject::Call });
+    assert_eq!(scorer.score_mixed(6, &[0; 6], &ads, None, &mut out), call(ErrorKind::NotPrepared));
+    assert_eq!(scorer.score_each(6, &[0], &ads, None, &mut out), call(ErrorKind::NotPrepared));
+    scorer.prepare(request.scenario, &user).expect("prepare");
+    for scenarios in [5, 7] {
+        assert_eq!(scorer.score_mixed(6, &vec![0; scenarios], &ads, None, &mut out), call(ErrorKind::ColumnLength));
+    }
+    assert_eq!(scorer.score_mixed(6, &[0; 6], &ads, None, &mut out[1..]), call(ErrorKind::BufferTooSmall));
+    assert_eq!(scorer.score_each(6, &[0, 1], &ads, None, &mut out), call(ErrorKind::BufferTooSmall));
+    assert_eq!(scorer.score_each(usize::MAX, &[0, 1], &ads, Some(&[0]), &mut out), call(ErrorKind::BufferTooSmall));
+    for tasks in [&[3][..], &[1, 1]] {
+        assert!(scorer.score_mixed(6, &[0; 6], &ads, Some(tasks), &mut out).is_err());
+        assert!(scorer.score_each(6, &[0], &ads, Some(tasks), &mut out).is_err());
+    }
+    assert!(scorer.score_mixed(6, &[0; 6], &[], None, &mut out).is_err(), "columns are missing");
+    assert!(scorer.score_each(6, &[0], &[], None, &mut out).is_err(), "columns are missing");
+    assert!(out.iter().all(|score| score.is_nan()), "nothing is written");
+    assert_eq!(scorer.score_each(6, &[], &ads, None, &mut []), Ok(()));
+    let counters = scorer.counters();
+    let unknown = u64::from(request.scenario.is_none_or(|scenario| scenario > 2));
+    assert_eq!((counters.candidates, counters.unknown_scenarios), (0, unknown));
 }

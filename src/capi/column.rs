@@ -36,8 +36,8 @@ pub struct polyscore_column {
     pub text_offsets: *const i64,
     /// How many text offsets there are.
     pub text_offsets_len: usize,
-    /// For bags (`ids`): one more than there are rows; ascending positions among the values, from 0 to their number. Else
-    /// null.
+    /// For bags (`ids`) and sequences: one more than there are rows; ascending positions among the values, from 0 to their
+    /// number. Else null.
     pub row_offsets: *const i64,
     /// How many row offsets there are.
     pub row_offsets_len: usize,
@@ -86,7 +86,8 @@ pub unsafe fn read_columns(
     refuse(&(columns as usize..next as usize), output)
 }
 
-fn refuse(input: &Bytes, output: &Bytes) -> Result<(), Failure> {
+/// Refuses an output that overlaps an input.
+pub fn refuse(input: &Bytes, output: &Bytes) -> Result<(), Failure> {
     if input.start < output.end && output.start < input.end && !input.is_empty() {
         return Err(Failure::new(ErrorKind::Overlap, "out", "overlaps an input of the call"));
     }

@@ -54,7 +54,7 @@ pub const POLYSCORE_COLUMN_OFFSETS: polyscore_status = 304;
 pub const POLYSCORE_COLUMN_SIDE: polyscore_status = 305;
 /// Two columns name the same feature.
 pub const POLYSCORE_DUPLICATE_COLUMN: polyscore_status = 306;
-/// `polyscore_scorer_score` was called before `polyscore_scorer_prepare`.
+/// `polyscore_scorer_score`, or one of its kind, was called before `polyscore_scorer_prepare`.
 pub const POLYSCORE_NOT_PREPARED: polyscore_status = 307;
 /// No task of that name or index.
 pub const POLYSCORE_UNKNOWN_TASK: polyscore_status = 308;

@@ -1,9 +1,15 @@
 //! What every entry does: catch panics, check pointers, report.
 
+use super::column::polyscore_column;
 use super::error::{POLYSCORE_OK, polyscore_error, polyscore_status};
+use super::model::{
+    polyscore_feature_info, polyscore_model_info, polyscore_open_options, polyscore_scenario_info, polyscore_task_info,
+};
+use super::scorer::{polyscore_counters, polyscore_feature_counters};
 use crate::error::{Error, ErrorKind};
 use std::borrow::Cow;
 use std::ffi::{CStr, c_char};
+use std::mem::{MaybeUninit, offset_of};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A failure on its way to the caller. Static texts need no allocation: the hot path has only those.
@@ -51,25 +57,31 @@ pub unsafe fn entry(error: *mut polyscore_error, body: impl FnOnce() -> Result<(
 ///
 /// # Safety
 /// `repr(C)`, begins with a `u32` of its size, and any bytes are a valid value.
-pub unsafe trait Sized: Copy {}
+pub unsafe trait Sized: Copy {
+    /// The size of its first version, which every later one begins with.
+    const FIRST: usize;
+}
 
 macro_rules! sized {
-    ($($name:ty),*) => {$(
+    ($($name:ty: $first:expr,)*) => {$(
         // SAFETY: `repr(C)`, begins with `struct_size: u32`, made of numbers, pointers and arrays of them.
-        unsafe impl Sized for $name {}
+        unsafe impl Sized for $name {
+            const FIRST: usize = $first;
+        }
+        const _: () = assert!($first <= size_of::<$name>());
     )*};
 }
-sized!(
-    polyscore_error,
-    super::model::polyscore_open_options,
-    super::model::polyscore_model_info,
-    super::model::polyscore_feature_info,
-    super::model::polyscore_task_info,
-    super::model::polyscore_scenario_info,
-    super::scorer::polyscore_counters,
-    super::scorer::polyscore_feature_counters,
-    super::column::polyscore_column
-);
+sized! {
+    polyscore_error: size_of::<polyscore_error>(),
+    polyscore_open_options: offset_of!(polyscore_open_options, scenario_bytes),
+    polyscore_model_info: offset_of!(polyscore_model_info, model_bytes),
+    polyscore_feature_info: size_of::<polyscore_feature_info>(),
+    polyscore_task_info: size_of::<polyscore_task_info>(),
+    polyscore_scenario_info: size_of::<polyscore_scenario_info>(),
+    polyscore_counters: offset_of!(polyscore_counters, scenarios_folded),
+    polyscore_feature_counters: size_of::<polyscore_feature_counters>(),
+    polyscore_column: size_of::<polyscore_column>(),
+}
 
 fn null(subject: &'static str) -> Failure {
     Failure::new(ErrorKind::NullArgument, subject, "is null")
@@ -93,7 +105,7 @@ pub fn check_pointer<T>(pointer: *const T, subject: &'static str) -> Result<(), 
 unsafe fn check_size<T: Sized>(pointer: *const T, subject: &'static str) -> Result<(), Failure> {
     // SAFETY: every sized struct begins with its size.
     let stated = unsafe { *pointer.cast::<u32>() } as usize;
-    if stated < size_of::<T>() {
+    if stated < T::FIRST {
         return Err(Failure::new(ErrorKind::StructSize, subject, "struct_size is smaller than the struct"));
     }
     // No struct of this ABI will ever be larger; a size like this is an uninitialised one.
@@ -110,7 +122,7 @@ unsafe fn check_size<T: Sized>(pointer: *const T, subject: &'static str) -> Resu
     Ok(())
 }
 
-/// A sized input struct.
+/// A sized input struct; what an older, smaller one lacks is zero.
 ///
 /// # Safety
 /// `pointer` is null or points to as many bytes as its first field states.
@@ -119,7 +131,21 @@ pub unsafe fn read_struct<T: Sized>(pointer: *const T, subject: &'static str) ->
     // SAFETY: checked above, and the caller's promise.
     unsafe {
         check_size(pointer, subject)?;
-        Ok(*pointer)
+        let mut value = MaybeUninit::<T>::zeroed();
+        copy_known(pointer, value.as_mut_ptr(), pointer);
+        Ok(value.assume_init())
+    }
+}
+
+/// Copies what both this library and the struct at `sized` know of `T`.
+///
+/// # Safety
+/// `sized` passed [`check_size`]; `from` and `to` are good for that many bytes, and no overlap.
+unsafe fn copy_known<T: Sized>(from: *const T, to: *mut T, sized: *const T) {
+    // SAFETY: the caller's promise; every sized struct begins with its size.
+    unsafe {
+        let known = size_of::<T>().min(*sized.cast::<u32>() as usize);
+        std::ptr::copy_nonoverlapping(from.cast::<u8>(), to.cast::<u8>(), known);
     }
 }
 
@@ -136,7 +162,7 @@ pub unsafe fn check_output<T: Sized>(pointer: *mut T, subject: &'static str, may
     unsafe { check_size(pointer, subject) }
 }
 
-/// Writes an output struct but for its size, which stays as the caller set it.
+/// Writes an output struct but for its size, which stays as the caller set it, and for what an older, smaller one lacks.
 ///
 /// # Safety
 /// `pointer` passed [`check_output`].
@@ -144,7 +170,7 @@ pub unsafe fn write_struct<T: Sized>(pointer: *mut T, value: T) {
     // SAFETY: the caller's promise; every sized struct begins with its size.
     unsafe {
         let size = *pointer.cast::<u32>();
-        pointer.write(value);
+        copy_known(&value, pointer, pointer);
         *pointer.cast::<u32>() = size;
     }
 }

@@ -5,7 +5,8 @@
 //!    that is closed, foreign or made up is `POLYSCORE_INVALID_HANDLE`.
 //! 2. Every pointer is checked for null and alignment, every length for overflow, before anything is done.
 //! 3. Outputs are written only on success; only the error struct is written on failure.
-//! 4. A sized struct begins with `struct_size`. A larger one than this library knows is accepted if its tail is zero.
+//! 4. A sized struct begins with `struct_size`. A larger one than this library knows is accepted if its tail is zero; of a
+//!    smaller one, down to its first version, what it lacks counts as zero and is not written.
 //! 5. No panic leaves a function: it becomes `POLYSCORE_INTERNAL`.
 //! 6. Nothing is printed, and `prepare` and `score` neither allocate nor lock.
 

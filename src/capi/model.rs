@@ -6,7 +6,7 @@ use super::guard::{Failure, check_output, check_pointer, entry, read_struct, rea
 use super::handle::{Pin, Table};
 use crate::error::ErrorKind;
 use crate::format::{FeatureKind, Mode, Rate, ValueKind};
-use crate::model::{Model, OpenOptions};
+use crate::model::{KeptScenarios, Model, OpenOptions};
 use crate::plan::Precision;
 use std::ffi::c_char;
 
@@ -40,6 +40,9 @@ pub struct polyscore_open_options {
     pub max_error: f64,
     /// The largest model in bytes. 0: 1 TiB.
     pub max_bytes: u64,
+    /// Bytes for values that depend on the scenario alone. 0: 64 MiB. If those of all scenarios fit, the model keeps them
+    /// for all scorers; if not, each scorer keeps, within this budget, those it used last. 1 keeps none.
+    pub scenario_bytes: u64,
 }
 
 /// What a model is.
@@ -76,6 +79,14 @@ pub struct polyscore_model_info {
     pub isa: [c_char; 16],
     /// The name of the model; empty if it has none.
     pub name: [c_char; 128],
+    /// Bytes kept for the model: values that depend on it alone.
+    pub model_bytes: u64,
+    /// Bytes that the model keeps for its scenarios; 0 where each scorer keeps its own.
+    pub scenario_bytes: u64,
+    /// How many scenarios' values are kept: all of them by the model, or this many by each scorer.
+    pub kept_scenarios: u32,
+    /// 1 if each scorer keeps those of the scenarios it used last; 0 if the model keeps all of them.
+    pub kept_per_scorer: u32,
 }
 
 /// What a feature takes.
@@ -86,7 +97,7 @@ pub struct polyscore_feature_info {
     pub struct_size: u32,
     /// 1: request, given to `prepare`. 2: item, 3: pair, both given to `score`.
     pub rate: u32,
-    /// 1: one id a row. 2: a bag of ids a row, with `row_offsets`. 3: dense.
+    /// 1: one id a row. 2: a bag of ids a row, with `row_offsets`. 3: dense. 4: a sequence of ids, with `row_offsets`.
     pub kind: u32,
     /// The column type: 1 integers (`_I64` or `_I32`), 3 `_F32`, 4 `_TEXT`, 5 integers or text.
     pub value: u32,
@@ -178,6 +189,9 @@ fn options(given: Option<polyscore_open_options>) -> Result<OpenOptions, Failure
     };
     if given.max_bytes != 0 {
         options.max_bytes = given.max_bytes;
+    }
+    if given.scenario_bytes != 0 {
+        options.scenario_bytes = usize::try_from(given.scenario_bytes).unwrap_or(usize::MAX);
     }
     Ok(options)
 }
@@ -316,6 +330,10 @@ pub unsafe extern "C" fn polyscore_model_info_get(
 ) -> polyscore_status {
     let make = |model: &Model| {
         let (description, footprint) = (model.description(), model.footprint());
+        let (kept_scenarios, kept_per_scorer) = match model.kept_scenarios() {
+            KeptScenarios::All(count) => (count as u32, 0),
+            KeptScenarios::PerScorer(count) => (count as u32, 1),
+        };
         let mut info = polyscore_model_info {
             struct_size: 0,
             features: description.features.len() as u32,
@@ -332,6 +350,10 @@ pub unsafe extern "C" fn polyscore_model_info_get(
             golden_error: model.golden().map_or(0.0, |golden| golden.max_error),
             isa: [0; 16],
             name: [0; 128],
+            model_bytes: footprint.model_bytes,
+            scenario_bytes: footprint.scenario_bytes,
+            kept_scenarios,
+            kept_per_scorer,
         };
         write_text(&mut info.isa, model.plan().isa());
         write_text(&mut info.name, description.name.as_deref().unwrap_or_default());
@@ -366,6 +388,7 @@ pub unsafe extern "C" fn polyscore_model_feature(
                 FeatureKind::Id(_) => 1,
                 FeatureKind::Ids { .. } => 2,
                 FeatureKind::Dense(_) => 3,
+                FeatureKind::Sequence { .. } => 4,
             },
             value: match feature.value_kind() {
                 ValueKind::Integer => 1,

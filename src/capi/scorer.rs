@@ -1,7 +1,7 @@
 //! `polyscore_scorer`: prepare, score, count, close.
 
 use super::POLYSCORE_SCENARIO_UNKNOWN;
-use super::column::{bytes_of, polyscore_column, read_columns};
+use super::column::{bytes_of, polyscore_column, read_columns, refuse};
 use super::error::{polyscore_error, polyscore_status};
 use super::guard::{Failure, check_length, check_output, check_pointer, entry, read_slice, write_struct};
 use super::handle::{Pin, Table};
@@ -35,12 +35,15 @@ pub struct polyscore_counters {
     pub reserved: u32,
     /// Requests prepared.
     pub requests: u64,
-    /// Candidates scored.
+    /// Candidates scored, once per scenario that they were scored for.
     pub candidates: u64,
-    /// Requests whose scenario was unknown or not given.
+    /// Requests, and candidates and scenarios of calls that name scenarios themselves, whose scenario was unknown or not
+    /// given.
     pub unknown_scenarios: u64,
     /// Scores that were not finite and were replaced by the fallback of their task.
     pub non_finite: u64,
+    /// How often the values of a scenario were computed: not at all where the model keeps those of all scenarios.
+    pub scenarios_folded: u64,
 }
 
 /// What came in for one feature since the scorer was made.
@@ -133,6 +136,87 @@ pub unsafe extern "C" fn polyscore_scorer_prepare(
     unsafe { entry(error, body) }
 }
 
+/// The scenarios of a call, and where they are.
+#[derive(Clone, Copy)]
+enum Scenarios {
+    /// That of the request.
+    Prepared,
+    /// One per candidate.
+    Mixed(*const u32),
+    /// Each of so many, for every candidate.
+    Each(*const u32, usize),
+}
+
+/// What the functions that score are given.
+struct Given {
+    candidates: usize,
+    scenarios: Scenarios,
+    columns: *const polyscore_column,
+    columns_len: usize,
+    tasks: *const u32,
+    tasks_len: usize,
+    out: *mut f32,
+    out_len: usize,
+}
+
+/// Checks what was given, scores, and writes `out`.
+///
+/// # Safety
+/// As the functions below.
+unsafe fn score(scorer: *mut polyscore_scorer, given: &Given, error: *mut polyscore_error) -> polyscore_status {
+    let Given { candidates, scenarios, columns, columns_len, tasks, tasks_len, out, out_len } = *given;
+    let body = || {
+        let mut pin = pin(scorer)?;
+        let Prepared { scorer, columns: views, tasks: known } = object(pin.get_mut())?;
+        // SAFETY: the caller's promise.
+        let tasks = unsafe { read_slice(tasks, tasks_len, "tasks")? };
+        let tasks = if tasks.is_empty() { None } else { Some(tasks) };
+        let asked = tasks.map_or(*known, <[u32]>::len);
+        let repeats = if let Scenarios::Each(_, length) = scenarios { length } else { 1 };
+        let too_small = || {
+            let message = match scenarios {
+                Scenarios::Each(..) => "is smaller than scenarios x tasks x candidates",
+                _ => "is smaller than tasks x candidates",
+            };
+            Failure::new(ErrorKind::BufferTooSmall, "out", message)
+        };
+        let needed = candidates.checked_mul(asked).and_then(|needed| needed.checked_mul(repeats));
+        let needed = needed.filter(|needed| *needed <= out_len).ok_or_else(too_small)?;
+        check_length::<f32>(needed, "out")?;
+        if needed > 0 {
+            check_pointer(out, "out")?;
+        }
+        // SAFETY: the caller's promise.
+        let rows = unsafe {
+            match scenarios {
+                Scenarios::Prepared => &[],
+                Scenarios::Mixed(scenarios) => read_slice(scenarios, candidates, "scenarios")?,
+                Scenarios::Each(scenarios, length) => read_slice(scenarios, length, "scenarios")?,
+            }
+        };
+        let output = if needed > 0 { bytes_of(out, needed) } else { 0..0 };
+        for input in [tasks.unwrap_or_default(), rows] {
+            refuse(&bytes_of(input.as_ptr(), input.len()), &output)?;
+        }
+        // SAFETY: the caller's promise; the views are cleared below.
+        unsafe { read_columns(columns, columns_len, &output, views)? };
+        let out = match needed {
+            0 => &mut [][..],
+            // SAFETY: not null, aligned, of a possible length, and no input overlaps it: checked above.
+            needed => unsafe { std::slice::from_raw_parts_mut(out, needed) },
+        };
+        let scored = match scenarios {
+            Scenarios::Prepared => scorer.score(candidates, views, tasks, out),
+            Scenarios::Mixed(_) => scorer.score_mixed(candidates, rows, views, tasks, out),
+            Scenarios::Each(..) => scorer.score_each(candidates, rows, views, tasks, out),
+        };
+        views.clear();
+        scored.map_err(|fault| explain(scorer, fault))
+    };
+    // SAFETY: the caller's promise.
+    unsafe { entry(error, body) }
+}
+
 /// Scores `candidates` candidates, whose columns have that many rows, for the tasks asked for: by index, all if `tasks_len`
 /// is 0.
 ///
@@ -153,39 +237,64 @@ pub unsafe extern "C" fn polyscore_scorer_score(
     out_len: usize,
     error: *mut polyscore_error,
 ) -> polyscore_status {
-    let body = || {
-        let mut pin = pin(scorer)?;
-        let Prepared { scorer, columns: views, tasks: known } = object(pin.get_mut())?;
-        // SAFETY: the caller's promise.
-        let tasks = unsafe { read_slice(tasks, tasks_len, "tasks")? };
-        let tasks = if tasks.is_empty() { None } else { Some(tasks) };
-        let asked = tasks.map_or(*known, <[u32]>::len);
-        let too_small = || Failure::new(ErrorKind::BufferTooSmall, "out", "is smaller than tasks x candidates");
-        let needed = candidates.checked_mul(asked).filter(|needed| *needed <= out_len).ok_or_else(too_small)?;
-        check_length::<f32>(needed, "out")?;
-        if needed > 0 {
-            check_pointer(out, "out")?;
-        }
-        let output = if needed > 0 { bytes_of(out, needed) } else { 0..0 };
-        if let Some(tasks) = tasks {
-            let tasks = bytes_of(tasks.as_ptr(), tasks.len());
-            if tasks.start < output.end && output.start < tasks.end {
-                return Err(Failure::new(ErrorKind::Overlap, "out", "overlaps an input of the call"));
-            }
-        }
-        // SAFETY: the caller's promise; the views are cleared below.
-        unsafe { read_columns(columns, columns_len, &output, views)? };
-        let out = match needed {
-            0 => &mut [][..],
-            // SAFETY: not null, aligned, of a possible length, and no input overlaps it: checked above.
-            needed => unsafe { std::slice::from_raw_parts_mut(out, needed) },
-        };
-        let scored = scorer.score(candidates, views, tasks, out);
-        views.clear();
-        scored.map_err(|fault| explain(scorer, fault))
-    };
+    let scenarios = Scenarios::Prepared;
+    let given = Given { candidates, scenarios, columns, columns_len, tasks, tasks_len, out, out_len };
     // SAFETY: the caller's promise.
-    unsafe { entry(error, body) }
+    unsafe { score(scorer, &given, error) }
+}
+
+/// Scores as `polyscore_scorer_score`, but each candidate for a scenario of its own: that of index `scenarios[i]`, of which
+/// there are as many as candidates. `POLYSCORE_SCENARIO_UNKNOWN`, as any index that is none, uses the fallback scenario and
+/// is counted. The scenario that `polyscore_scorer_prepare` took stays that of the request.
+///
+/// # Safety
+/// Pointers are null or good for what they point to; sized structs are as large as they state.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn polyscore_scorer_score_mixed(
+    scorer: *mut polyscore_scorer,
+    candidates: usize,
+    scenarios: *const u32,
+    columns: *const polyscore_column,
+    columns_len: usize,
+    tasks: *const u32,
+    tasks_len: usize,
+    out: *mut f32,
+    out_len: usize,
+    error: *mut polyscore_error,
+) -> polyscore_status {
+    let scenarios = Scenarios::Mixed(scenarios);
+    let given = Given { candidates, scenarios, columns, columns_len, tasks, tasks_len, out, out_len };
+    // SAFETY: the caller's promise.
+    unsafe { score(scorer, &given, error) }
+}
+
+/// Scores as `polyscore_scorer_score`, but every candidate for every one of `scenarios_len` scenarios, by index. What does
+/// not depend on the scenario is computed once per candidate.
+///
+/// Writes `out[(s * tasks + t) * candidates + i]`, the probability of candidate `i` for the `t`-th task asked for in the
+/// `s`-th scenario, where `tasks` is how many tasks are asked for. Unknown scenarios are as for
+/// `polyscore_scorer_score_mixed`.
+///
+/// # Safety
+/// Pointers are null or good for what they point to; sized structs are as large as they state.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn polyscore_scorer_score_each(
+    scorer: *mut polyscore_scorer,
+    candidates: usize,
+    scenarios: *const u32,
+    scenarios_len: usize,
+    columns: *const polyscore_column,
+    columns_len: usize,
+    tasks: *const u32,
+    tasks_len: usize,
+    out: *mut f32,
+    out_len: usize,
+    error: *mut polyscore_error,
+) -> polyscore_status {
+    let scenarios = Scenarios::Each(scenarios, scenarios_len);
+    let given = Given { candidates, scenarios, columns, columns_len, tasks, tasks_len, out, out_len };
+    // SAFETY: the caller's promise.
+    unsafe { score(scorer, &given, error) }
 }
 
 /// Writes the counters of a scorer to `out`.
@@ -210,6 +319,7 @@ pub unsafe extern "C" fn polyscore_scorer_counters(
             candidates: counters.candidates,
             unknown_scenarios: counters.unknown_scenarios,
             non_finite: counters.non_finite,
+            scenarios_folded: counters.scenarios_folded,
         };
         // SAFETY: checked above.
         unsafe { write_struct(out, value) };

@@ -1,5 +1,7 @@
 //! Running a plan: `prepare` once per request, `score` in tiles of candidates, on the caller's thread, without allocation.
 
+mod fold;
 mod run;
 
-pub use run::{Counters, Scratch, Sources, scenario_values};
+pub use fold::KeptValues;
+pub use run::{Call, Counters, Scratch, Sources};

@@ -1,10 +1,12 @@
 //! The loop over steps, and the memory that a scorer owns.
 
+use super::fold::{Folded, KeptValues};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::format::Store;
-use crate::ops::{Context, FeatureCounters};
-use crate::plan::{Plan, Stage, Tasks};
+use crate::ops::{Context, FeatureCounters, Picked};
+use crate::plan::{Plan, Stage, StepRows, Tasks};
 use crate::request::{Bound, Column, MAX_BAG, Slot};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// Values start at a multiple of this many bytes in memory.
@@ -15,12 +17,15 @@ const ALIGNMENT: usize = 64;
 pub struct Counters {
     /// Requests prepared.
     pub requests: u64,
-    /// Candidates scored.
+    /// Candidates scored, once per scenario that they were scored for.
     pub candidates: u64,
-    /// Requests whose scenario was unknown or not given, and so went to the fallback scenario.
+    /// Requests, and candidates and scenarios of calls that name scenarios themselves, whose scenario was unknown or not given,
+    /// and so went to the fallback scenario.
     pub unknown_scenarios: u64,
     /// Scores that were not finite and were replaced by the fallback of their task.
     pub non_finite: u64,
+    /// How often the values of a scenario were computed: not at all where the model keeps those of all scenarios.
+    pub scenarios_folded: u64,
     /// Per feature, by slot.
     pub features: Vec<FeatureCounters>,
 }
@@ -30,8 +35,15 @@ pub struct Sources<'a> {
     pub plan: &'a Plan,
     pub store: &'a Store,
     pub slots: &'a [Slot],
-    /// The scenario values of every scenario row, one row after the other; empty if they are computed per request.
-    pub scenario_values: &'a [f32],
+    pub kept: &'a KeptValues,
+}
+
+/// The columns of a call and where its scores go: `out[t * candidates + i]` for the `t`-th of `tasks`.
+pub struct Call<'a, T> {
+    pub candidates: usize,
+    pub columns: &'a [Column<'a>],
+    pub tasks: T,
+    pub out: &'a mut [f32],
 }
 
 /// The memory of one scorer: everything that scoring writes, reserved when the scorer is made.
@@ -41,7 +53,14 @@ pub struct Scratch {
     base: usize,
     ids: Vec<u32>,
     offsets: Vec<u32>,
+    /// Candidates of a tile of one scenario.
+    picked: Vec<u32>,
     bound: Bound,
+    /// The length of each group of sequences of the request.
+    positions: Vec<usize>,
+    /// The scenario whose values, and those of the request that depend on it, are in memory.
+    scenario: Option<usize>,
+    folded: Folded,
     pub counters: Counters,
     /// Time spent per step of the plan; empty unless it is measured.
     pub profile: Vec<Duration>,
@@ -50,25 +69,35 @@ pub struct Scratch {
 impl Scratch {
     /// # Errors
     /// `OutOfMemory` if the memory cannot be reserved.
-    pub fn new(plan: &Plan, features: usize) -> Result<Self, Error> {
+    pub fn new(sources: &Sources<'_>) -> Result<Self, Error> {
+        let Sources { plan, slots, kept, .. } = *sources;
         let padding = ALIGNMENT / size_of::<f32>();
-        let memory = reserve(plan.length + padding, 0.0f32)?;
+        let memory = reserve(kept.scratch_length(plan) + padding, 0.0f32)?;
         let base = memory.as_ptr().align_offset(ALIGNMENT).min(padding);
-        Ok(Self {
+        let features = reserve(slots.len(), FeatureCounters::default())?;
+        let mut scratch = Self {
             memory,
             base,
             ids: reserve(ids(plan), 0)?,
             offsets: reserve(plan.tile + 1, 0)?,
-            bound: Bound::new(features),
-            counters: Counters { features: reserve(features, FeatureCounters::default())?, ..Counters::default() },
+            picked: reserve(plan.tile, 0)?,
+            bound: Bound::new(slots.len()),
+            positions: reserve(plan.sequences.len(), 0)?,
+            scenario: None,
+            folded: Folded::new(kept.room(plan), plan.regions.per_scenario())?,
+            counters: Counters { features, ..Counters::default() },
             profile: Vec::new(),
-        })
+        };
+        kept.copy_model(plan, &mut scratch.memory[base..]);
+        Ok(scratch)
     }
 
-    /// Bytes that a scorer of `plan` owns.
-    pub fn bytes(plan: &Plan, features: usize) -> usize {
-        let words = plan.length + ids(plan) + plan.tile + 1 + features;
-        words * size_of::<f32>() + features * size_of::<FeatureCounters>() + ALIGNMENT
+    /// Bytes that a scorer owns.
+    pub fn bytes(sources: &Sources<'_>) -> usize {
+        let Sources { plan, slots, kept, .. } = *sources;
+        let folded = kept.room(plan) * plan.regions.per_scenario();
+        let words = kept.scratch_length(plan) + folded + ids(plan) + 2 * plan.tile + 1 + slots.len();
+        words * size_of::<f32>() + slots.len() * size_of::<FeatureCounters>() + ALIGNMENT
     }
 
     /// Computes what the request decides: its columns (one row each) at scenario row `scenario`.
@@ -77,43 +106,170 @@ impl Scratch {
     /// A column that breaks a rule; nothing was computed then.
     pub fn prepare(&mut self, sources: &Sources<'_>, scenario: usize, columns: &[Column<'_>]) -> Result<(), Fault> {
         self.bound.bind(sources.slots, true, 1, columns)?;
-        let length = sources.plan.scenario_length;
-        match sources.scenario_values.get(scenario * length..(scenario + 1) * length) {
-            Some(values) => self.memory[self.base..self.base + length].copy_from_slice(values),
-            None => self.run(sources, Stage::Scenario, Tasks::MAX, scenario, columns, 0, 1),
+        for (group, slots) in sources.plan.sequences.iter().enumerate() {
+            self.positions[group] = self.bound.positions(columns, slots)?;
         }
-        self.run(sources, Stage::Request, Tasks::MAX, scenario, columns, 0, 1);
+        self.run(sources, Stage::Request, false, Tasks::MAX, columns, Picked::From(0), 1);
+        self.load(sources, scenario);
+        self.run(sources, Stage::Request, true, Tasks::MAX, columns, Picked::From(0), 1);
         self.counters.requests += 1;
         Ok(())
     }
 
-    /// Writes `out[t * candidates + i]`, the score of candidate `i` for the `t`-th of `tasks`, which is `candidates` wide.
+    /// Scores all candidates for the scenario row of the request.
     ///
     /// # Errors
     /// A column that breaks a rule; nothing was written then.
-    pub fn score(
+    pub fn score<T: Iterator<Item = usize> + Clone>(
         &mut self,
         sources: &Sources<'_>,
         scenario: usize,
-        candidates: usize,
-        columns: &[Column<'_>],
-        tasks: impl Iterator<Item = usize> + Clone,
-        out: &mut [f32],
+        call: &mut Call<'_, T>,
     ) -> Result<(), Fault> {
-        let plan = sources.plan;
-        self.bound.bind(sources.slots, false, candidates, columns)?;
-        let asked = tasks.clone().fold(0, |asked, task| asked | (1 << task));
-        for first in (0..candidates).step_by(plan.tile) {
-            let rows = plan.tile.min(candidates - first);
-            self.run(sources, Stage::Candidate, asked, scenario, columns, first, rows);
-            for (position, task) in tasks.clone().enumerate() {
-                let start = position * candidates + first;
-                let memory = &self.memory[self.base..];
-                self.counters.non_finite += plan.heads[task].run(memory, &mut out[start..start + rows]);
+        self.bound.bind(sources.slots, false, call.candidates, call.columns)?;
+        self.change(sources, scenario);
+        for first in (0..call.candidates).step_by(sources.plan.tile) {
+            let (picked, rows) = (Picked::From(first), sources.plan.tile.min(call.candidates - first));
+            self.candidates(sources, false, call, picked, rows);
+            self.candidates(sources, true, call, picked, rows);
+            self.heads(sources.plan, call, picked, rows, 0);
+        }
+        self.counters.candidates += call.candidates as u64;
+        Ok(())
+    }
+
+    /// Scores every candidate for a scenario row of its own.
+    ///
+    /// # Errors
+    /// A column that breaks a rule; nothing was written then.
+    pub fn score_mixed<T: Iterator<Item = usize> + Clone>(
+        &mut self,
+        sources: &Sources<'_>,
+        scenario: impl Fn(usize) -> usize,
+        call: &mut Call<'_, T>,
+    ) -> Result<(), Fault> {
+        self.bound.bind(sources.slots, false, call.candidates, call.columns)?;
+        let mut next = (0..call.candidates).map(&scenario).min();
+        while let Some(row) = next {
+            self.change(sources, row);
+            next = (0..call.candidates).map(&scenario).filter(|other| *other > row).min();
+            let mut mine = (0..call.candidates).filter(|candidate| scenario(*candidate) == row).peekable();
+            while mine.peek().is_some() {
+                let mut picked = std::mem::take(&mut self.picked);
+                let rows = picked.iter_mut().zip(mine.by_ref()).map(|(place, candidate)| *place = candidate as u32).count();
+                let these = Picked::These(&picked[..rows]);
+                self.candidates(sources, false, call, these, rows);
+                self.candidates(sources, true, call, these, rows);
+                self.heads(sources.plan, call, these, rows, 0);
+                self.picked = picked;
             }
         }
-        self.counters.candidates += candidates as u64;
+        self.counters.candidates += call.candidates as u64;
         Ok(())
+    }
+
+    /// Scores every candidate for every one of `scenarios`: `out[(s * tasks + t) * candidates + i]`. What does not depend on
+    /// the scenario is computed once per candidate.
+    ///
+    /// # Errors
+    /// A column that breaks a rule; nothing was written then.
+    pub fn score_each<T: Iterator<Item = usize> + Clone>(
+        &mut self,
+        sources: &Sources<'_>,
+        scenarios: impl ExactSizeIterator<Item = usize> + Clone,
+        call: &mut Call<'_, T>,
+    ) -> Result<(), Fault> {
+        self.bound.bind(sources.slots, false, call.candidates, call.columns)?;
+        if scenarios.len() == 0 {
+            return Ok(());
+        }
+        let scores = call.tasks.clone().count() * call.candidates;
+        for first in (0..call.candidates).step_by(sources.plan.tile) {
+            let (picked, rows) = (Picked::From(first), sources.plan.tile.min(call.candidates - first));
+            self.candidates(sources, false, call, picked, rows);
+            for (position, scenario) in scenarios.clone().enumerate() {
+                self.change(sources, scenario);
+                self.candidates(sources, true, call, picked, rows);
+                self.heads(sources.plan, call, picked, rows, position * scores);
+            }
+        }
+        self.counters.candidates += (call.candidates * scenarios.len()) as u64;
+        Ok(())
+    }
+
+    /// Brings the request to another scenario.
+    fn change(&mut self, sources: &Sources<'_>, scenario: usize) {
+        if self.scenario != Some(scenario) {
+            self.load(sources, scenario);
+            self.run(sources, Stage::Request, true, Tasks::MAX, &[], Picked::From(0), 1);
+        }
+    }
+
+    /// Brings the values of a scenario into memory, or where they are kept.
+    fn load(&mut self, sources: &Sources<'_>, scenario: usize) {
+        if self.scenario == Some(scenario) {
+            return;
+        }
+        self.scenario = Some(scenario);
+        let regions = &sources.plan.regions;
+        let inputs = regions.scenario_inputs.clone();
+        if let Some(values) = sources.kept.scenario(regions, scenario) {
+            self.memory[self.base..][inputs.clone()].copy_from_slice(&values[..inputs.len()]);
+        } else if let Some(values) = self.folded.find(scenario) {
+            self.memory[self.base..][inputs.clone()].copy_from_slice(&values[..inputs.len()]);
+        } else {
+            self.fold(sources, scenario);
+            let memory = &self.memory[self.base..];
+            self.folded.store(scenario, &memory[inputs], &memory[regions.scenario_matrices.clone()]);
+        }
+    }
+
+    /// Computes the values of a scenario in memory.
+    pub fn fold(&mut self, sources: &Sources<'_>, scenario: usize) {
+        self.scenario = Some(scenario);
+        for is_scenario_bound in [false, true] {
+            self.run(sources, Stage::Scenario, is_scenario_bound, Tasks::MAX, &[], Picked::From(0), 1);
+        }
+        self.counters.scenarios_folded += 1;
+    }
+
+    /// Computes the values of the model in memory, which must be whole.
+    pub fn open(&mut self, sources: &Sources<'_>) {
+        self.run(sources, Stage::Model, false, Tasks::MAX, &[], Picked::From(0), 1);
+    }
+
+    /// The values in memory.
+    pub fn values(&self, place: Range<usize>) -> &[f32] {
+        &self.memory[self.base..][place]
+    }
+
+    /// The candidate steps of a tile that depend on the scenario, or those that do not.
+    fn candidates<T: Iterator<Item = usize> + Clone>(
+        &mut self,
+        sources: &Sources<'_>,
+        is_scenario_bound: bool,
+        call: &Call<'_, T>,
+        picked: Picked<'_>,
+        rows: usize,
+    ) {
+        let asked = call.tasks.clone().fold(0, |asked, task| asked | (1 << task));
+        self.run(sources, Stage::Candidate, is_scenario_bound, asked, call.columns, picked, rows);
+    }
+
+    fn heads<T: Iterator<Item = usize> + Clone>(
+        &mut self,
+        plan: &Plan,
+        call: &mut Call<'_, T>,
+        picked: Picked<'_>,
+        rows: usize,
+        start: usize,
+    ) {
+        let memory = &self.memory[self.base..];
+        for (position, task) in call.tasks.clone().enumerate() {
+            let out = &mut call.out[start + position * call.candidates..][..call.candidates];
+            self.counters.non_finite +=
+                plan.heads[task].run(memory, rows, |row, score| out[picked.place(row)] = score);
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "the one place where everything of a call meets")]
@@ -121,65 +277,81 @@ impl Scratch {
         &mut self,
         sources: &Sources<'_>,
         stage: Stage,
+        is_scenario_bound: bool,
         asked: Tasks,
-        scenario: usize,
         columns: &[Column<'_>],
-        first: usize,
+        picked: Picked<'_>,
         rows: usize,
     ) {
-        let mut context = Context {
-            kernels: sources.plan.kernels,
-            memory: &mut self.memory[self.base..],
-            rows,
-            first,
-            scenario,
-            columns,
-            bound: &self.bound,
-            tables: &|number| sources.store.bytes(number),
-            ids: &mut self.ids,
-            offsets: &mut self.offsets,
-            counters: &mut self.counters.features,
+        let Self { memory, base, ids, offsets, bound, positions, scenario, folded, counters, profile, .. } = self;
+        let Sources { plan, store, kept, .. } = *sources;
+        let scenario = scenario.unwrap_or(0);
+        let scenario_values = match stage {
+            Stage::Model | Stage::Scenario => &[],
+            Stage::Request | Stage::Candidate => kept
+                .scenario(&plan.regions, scenario)
+                .or_else(|| folded.known(scenario))
+                .map_or(&[][..], |values| &values[plan.regions.scenario_inputs.len()..]),
         };
-        let (base, steps) = sources.plan.stage(stage);
-        for (index, step) in steps.iter().enumerate().filter(|(_, step)| step.tasks & asked != 0) {
-            match self.profile.get_mut(base + index) {
-                None => step.operation.run(&mut context),
+        let mut context = Context {
+            kernels: plan.kernels,
+            memory: &mut memory[*base..],
+            rows,
+            picked,
+            candidate: 0,
+            scenario,
+            model_values: kept.model_rest(),
+            scenario_values,
+            columns,
+            bound,
+            tables: &|number| store.bytes(number),
+            ids,
+            offsets,
+            counters: &mut counters.features,
+        };
+        let range = plan.range(stage, is_scenario_bound);
+        let mut one = |context: &mut Context<'_>, place: usize| {
+            let step = plan.step(place);
+            if step.tasks & asked == 0 {
+                return;
+            }
+            context.rows = match step.rows {
+                StepRows::Call => rows,
+                StepRows::Positions { group, .. } => positions[group],
+            };
+            match profile.get_mut(place) {
+                None => step.operation.run(context),
                 Some(time) => {
                     let start = Instant::now();
-                    step.operation.run(&mut context);
+                    step.operation.run(context);
                     *time += start.elapsed();
                 }
             }
+        };
+        let mut place = range.start;
+        while place < range.end {
+            let block = plan.block(place, range.end);
+            if block.is_empty() {
+                one(&mut context, place);
+                place += 1;
+                continue;
+            }
+            for candidate in 0..rows {
+                context.candidate = candidate;
+                block.clone().for_each(|place| one(&mut context, place));
+            }
+            place = block.end;
         }
     }
 }
 
-/// The scenario values of `rows` scenarios, for [`Sources`]; empty if they would pass `budget` bytes.
-///
-/// # Errors
-/// `OutOfMemory` if they cannot be reserved.
-pub fn scenario_values(sources: &Sources<'_>, rows: usize, budget: usize) -> Result<Vec<f32>, Error> {
-    let length = sources.plan.scenario_length;
-    let total = length.saturating_mul(rows);
-    if total.saturating_mul(size_of::<f32>()) > budget {
-        return Ok(Vec::new());
-    }
-    let mut scratch = Scratch::new(sources.plan, sources.slots.len())?;
-    let mut values = reserve(total, 0.0)?;
-    for scenario in 0..rows {
-        scratch.run(sources, Stage::Scenario, Tasks::MAX, scenario, &[], 0, 1);
-        values[scenario * length..(scenario + 1) * length]
-            .copy_from_slice(&scratch.memory[scratch.base..scratch.base + length]);
-    }
-    Ok(values)
-}
-
-/// Ids of a tile, or of the longest bag.
+/// Ids of a tile, of the longest sequence, or of the longest bag.
 fn ids(plan: &Plan) -> usize {
-    if plan.has_bags { plan.tile.max(MAX_BAG) } else { plan.tile }
+    let longest = if plan.has_bags { MAX_BAG } else { plan.positions };
+    plan.tile.max(longest)
 }
 
-fn reserve<T: Clone>(length: usize, value: T) -> Result<Vec<T>, Error> {
+pub fn reserve<T: Clone>(length: usize, value: T) -> Result<Vec<T>, Error> {
     let mut values = Vec::new();
     values.try_reserve_exact(length).map_err(|_| {
         let detail = format!("{length} values of {} bytes cannot be reserved", size_of::<T>());

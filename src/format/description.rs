@@ -21,6 +21,8 @@ pub const MAX_SCENARIOS: usize = 65_536;
 pub const MAX_TASKS: usize = 64;
 /// The most numbers in a row of a dense feature.
 pub const MAX_WIDTH: usize = 65_536;
+/// The most positions of a sequence.
+pub const MAX_SEQUENCE: usize = 4096;
 /// The longest row of a table.
 pub const MAX_TABLE_DIM: usize = 65_536;
 /// The longest name of a feature, scenario or task, in bytes.
@@ -88,6 +90,15 @@ pub enum FeatureKind {
         lookup: Lookup,
         /// From rows to one vector.
         pooling: Pooling,
+    },
+    /// Rows of a table in order, not pooled: a history. It belongs to the request.
+    Sequence {
+        /// From values to rows.
+        lookup: Lookup,
+        /// The most positions, 1..=4096.
+        length: usize,
+        /// Sequences of one group are equally long, position by position; groups are numbered in listed order.
+        group: usize,
     },
     /// Numbers.
     Dense(Dense),
@@ -253,7 +264,9 @@ impl Feature {
     /// From values to rows, for `id` and `ids`.
     pub fn lookup(&self) -> Option<&Lookup> {
         match &self.kind {
-            FeatureKind::Id(lookup) | FeatureKind::Ids { lookup, .. } => Some(lookup),
+            FeatureKind::Id(lookup) | FeatureKind::Ids { lookup, .. } | FeatureKind::Sequence { lookup, .. } => {
+                Some(lookup)
+            }
             FeatureKind::Dense(_) => None,
         }
     }
@@ -270,11 +283,16 @@ impl Feature {
         }
     }
 
-    /// The values of a row: the width of a dense feature, otherwise 1 (bags are ragged).
+    /// Whether a row has any number of values, and its column offsets: bags and sequences.
+    pub fn is_ragged(&self) -> bool {
+        matches!(self.kind, FeatureKind::Ids { .. } | FeatureKind::Sequence { .. })
+    }
+
+    /// The values of a row: the width of a dense feature, otherwise 1 (bags and sequences are ragged).
     pub fn width(&self) -> usize {
         match &self.kind {
             FeatureKind::Dense(dense) => dense.width,
-            FeatureKind::Id(_) | FeatureKind::Ids { .. } => 1,
+            FeatureKind::Id(_) | FeatureKind::Ids { .. } | FeatureKind::Sequence { .. } => 1,
         }
     }
 
@@ -282,7 +300,9 @@ impl Feature {
     pub fn is_optional(&self) -> bool {
         match &self.kind {
             FeatureKind::Dense(dense) => dense.missing.is_some(),
-            FeatureKind::Id(lookup) | FeatureKind::Ids { lookup, .. } => lookup.missing.is_some(),
+            FeatureKind::Id(lookup) | FeatureKind::Ids { lookup, .. } | FeatureKind::Sequence { lookup, .. } => {
+                lookup.missing.is_some()
+            }
         }
     }
 }
@@ -348,6 +368,29 @@ impl Description {
             feature.lookup().map(|lookup| lookup.check_table(&format!("features[{slot}]"), store)).transpose()
         };
         self.features.iter().enumerate().map(table).collect()
+    }
+
+    /// The slots of each group of sequences.
+    pub fn sequences(&self) -> Vec<Vec<usize>> {
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        for (slot, feature) in self.features.iter().enumerate() {
+            if let FeatureKind::Sequence { group, .. } = feature.kind {
+                if group == groups.len() {
+                    groups.push(Vec::new());
+                }
+                groups[group].push(slot);
+            }
+        }
+        groups
+    }
+
+    /// The most positions of a group of sequences.
+    pub fn sequence_length(&self, group: usize) -> usize {
+        let length = |feature: &Feature| match feature.kind {
+            FeatureKind::Sequence { length, group: of, .. } if of == group => Some(length),
+            _ => None,
+        };
+        self.features.iter().find_map(length).unwrap_or(0)
     }
 
     /// The slot of the feature of that name.

@@ -102,7 +102,7 @@ impl<'s> Reader<'s> {
         }
         let tensor = self.require(name)?;
         let (row_offsets, count) = match feature.kind {
-            FeatureKind::Ids { .. } => {
+            FeatureKind::Ids { .. } | FeatureKind::Sequence { .. } => {
                 let name = format!("{name}.row_offsets");
                 let offsets = self.require(&name)?;
                 offsets.check_shape(&[rows + 1])?;

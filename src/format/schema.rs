@@ -82,6 +82,10 @@ struct FeatureJson {
     #[serde(default, deserialize_with = "present")]
     width: Option<usize>,
     #[serde(default, deserialize_with = "present")]
+    length: Option<usize>,
+    #[serde(default, deserialize_with = "present")]
+    sequence: Option<String>,
+    #[serde(default, deserialize_with = "present")]
     transform: Option<Object<TransformJson>>,
     #[serde(default, deserialize_with = "present")]
     oov: Option<u32>,
@@ -240,9 +244,11 @@ impl DocumentJson {
             provenance.insert(key, value);
         }
 
+        let mut groups = HashMap::new();
         let features = self.features.0.into_iter().enumerate();
-        let features: Vec<Feature> =
-            features.map(|(slot, feature)| feature.0.check(&format!("features[{slot}]"))).collect::<Result<_, _>>()?;
+        let features: Vec<Feature> = features
+            .map(|(slot, feature)| feature.0.check(&format!("features[{slot}]"), &mut groups))
+            .collect::<Result<_, _>>()?;
         if features.is_empty() {
             return Err(fault("features", "is empty"));
         }
@@ -275,18 +281,19 @@ impl DocumentJson {
 }
 
 impl FeatureJson {
-    fn check(self, path: &str) -> Result<Feature, Error> {
+    /// `groups` are the sequences seen before, with their number and length.
+    fn check(self, path: &str, groups: &mut HashMap<String, (usize, usize)>) -> Result<Feature, Error> {
         check_name(path, &self.name)?;
         let rates = [("request", Rate::Request), ("item", Rate::Item), ("pair", Rate::Pair)];
         let rate = choice(format!("{path}.rate"), &self.rate, rates)?;
         let name = self.name.clone();
         let kind = match &*self.kind {
             "id" => {
-                refuse_keys(path, "feature of kind `id`", &[("width", self.width.is_some()), self.has_pooling()])?;
+                self.refuse(path, &["width", "pooling", "length", "sequence"])?;
                 FeatureKind::Id(self.check_lookup(path)?)
             }
             "ids" => {
-                refuse_keys(path, "feature of kind `ids`", &[("width", self.width.is_some())])?;
+                self.refuse(path, &["width", "length", "sequence"])?;
                 let poolings = [("sum", Pooling::Sum), ("mean", Pooling::Mean), ("max", Pooling::Max)];
                 let pooling = match &self.pooling {
                     Some(pooling) => choice(format!("{path}.pooling"), pooling, poolings)?,
@@ -294,21 +301,48 @@ impl FeatureJson {
                 };
                 FeatureKind::Ids { lookup: self.check_lookup(path)?, pooling }
             }
+            "sequence" => {
+                self.refuse(path, &["width", "pooling"])?;
+                if rate != Rate::Request {
+                    return Err(fault(format!("{path}.rate"), "is not request: a sequence belongs to the request"));
+                }
+                let length = required(path, "length", self.length)?;
+                if !(1..=MAX_SEQUENCE).contains(&length) {
+                    return Err(fault(format!("{path}.length"), format!("{length} is not in 1..={MAX_SEQUENCE}")));
+                }
+                let of = self.sequence.clone().unwrap_or_else(|| name.clone());
+                let next = groups.len();
+                let (group, known) = *groups.entry(of).or_insert((next, length));
+                if known != length {
+                    let detail = format!("{length} is not {known}, the length of its sequence before");
+                    return Err(fault(format!("{path}.length"), detail));
+                }
+                FeatureKind::Sequence { lookup: self.check_lookup(path)?, length, group }
+            }
             "dense" => {
-                let others = [("table", self.table.is_some()), self.has_pooling(), ("oov", self.oov.is_some())];
-                refuse_keys(path, "feature of kind `dense`", &others)?;
+                self.refuse(path, &["table", "pooling", "oov", "length", "sequence"])?;
                 FeatureKind::Dense(self.check_dense(path)?)
             }
             _ => {
-                let detail = format!("{} is not one of id, ids, dense", json::quoted(&self.kind));
+                let detail = format!("{} is not one of id, ids, sequence, dense", json::quoted(&self.kind));
                 return Err(fault(format!("{path}.kind"), detail));
             }
         };
         Ok(Feature { name, rate, kind })
     }
 
-    fn has_pooling(&self) -> (&'static str, bool) {
-        ("pooling", self.pooling.is_some())
+    /// Refuses those of the keys `others` that are there.
+    fn refuse(&self, path: &str, others: &[&str]) -> Result<(), Error> {
+        let keys = [
+            ("table", self.table.is_some()),
+            ("width", self.width.is_some()),
+            ("pooling", self.pooling.is_some()),
+            ("oov", self.oov.is_some()),
+            ("length", self.length.is_some()),
+            ("sequence", self.sequence.is_some()),
+        ];
+        let keys = keys.map(|(key, is_there)| (key, is_there && others.contains(&key)));
+        refuse_keys(path, &format!("feature of kind `{}`", self.kind), &keys)
     }
 
     fn check_lookup(self, path: &str) -> Result<Lookup, Error> {

@@ -23,7 +23,8 @@ mod absent {
 mod present {
     use crate::kernels::lanes::{self, Lanes};
     use crate::kernels::list::Functions;
-    use crate::kernels::{Activation, Dense, Pooling, Span, Table};
+    use crate::kernels::tile;
+    use crate::kernels::{Activation, Attend, Combine, Dense, Generated, Pooling, Span, Table};
     use std::arch::x86_64::*;
 
     pub const FUNCTIONS: Functions = Functions {
@@ -35,42 +36,61 @@ mod present {
         ],
         dense,
         unary,
-        multiply,
+        generated,
+        combine,
         affine,
         softmax,
+        layer_norm,
+        normalize,
+        dot,
         mixture,
         copy,
         gather,
         gather_pooled,
+        pool,
+        softmax_down,
+        attend,
     };
 
     pub fn is_available() -> bool {
         is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
     }
 
-    /// Functions of the set: those of `lanes`, compiled with its features.
+    /// Functions of the set: those of `lanes` and `tile`, compiled with its features.
     macro_rules! compile {
-        ($($name:ident($($argument:ident: $type:ty),*);)*) => {$(
+        ($($module:ident::$name:ident($($argument:ident: $type:ty),*);)*) => {$(
             #[target_feature(enable = "avx2,fma,f16c")]
             fn $name($($argument: $type),*) {
                 // SAFETY: this function is called through `Functions`, whose callers checked the CPU and the arguments.
-                unsafe { lanes::$name::<Avx2>($($argument),*) }
+                unsafe { $module::$name::<Avx2>($($argument),*) }
             }
         )*};
     }
 
     compile! {
-        dense(memory: &mut [f32], rows: usize, call: &Dense<'_>);
-        unary(memory: &mut [f32], rows: usize, activation: Activation, input: Span, output: Span);
-        multiply(memory: &mut [f32], rows: usize, left: Span, right: Span, output: Span);
-        affine(memory: &mut [f32], rows: usize, input: Span, scale: &[f32], shift: &[f32], output: Span);
-        softmax(memory: &mut [f32], rows: usize, input: Span, output: Span);
-        mixture(memory: &mut [f32], rows: usize, gate: Span, experts: &[Span], output: Span);
-        copy(memory: &mut [f32], rows: usize, input: Span, output: Span);
-        gather(memory: &mut [f32], table: Table<'_>, ids: &[u32], output: Span);
-        gather_pooled(
+        tile::dense(memory: &mut [f32], rows: usize, call: &Dense<'_>);
+        lanes::unary(memory: &mut [f32], rows: usize, activation: Activation, input: Span, output: Span);
+        tile::generated(memory: &mut [f32], rows: usize, call: &Generated<'_>);
+        lanes::combine(memory: &mut [f32], rows: usize, how: Combine, left: Span, right: Span, output: Span);
+        lanes::affine(memory: &mut [f32], rows: usize, input: Span, scale: &[f32], shift: &[f32], output: Span);
+        lanes::softmax(memory: &mut [f32], rows: usize, input: Span, output: Span);
+        lanes::layer_norm(
+            memory: &mut [f32], rows: usize, input: Span, scale: &[f32], shift: &[f32], epsilon: f32, output: Span
+        );
+        lanes::normalize(memory: &mut [f32], rows: usize, input: Span, epsilon: f32, output: Span);
+        lanes::dot(memory: &mut [f32], rows: usize, left: Span, right: Span, groups: usize, output: Span);
+        lanes::mixture(memory: &mut [f32], rows: usize, gate: Span, experts: &[Span], output: Span);
+        lanes::copy(memory: &mut [f32], rows: usize, input: Span, output: Span);
+        lanes::gather(memory: &mut [f32], table: Table<'_>, ids: &[u32], output: Span);
+        lanes::gather_pooled(
             memory: &mut [f32], table: Table<'_>, ids: &[u32], row_offsets: &[u32], pooling: Pooling, output: Span
         );
+        lanes::pool(
+            memory: &mut [f32], positions: usize, input: Span, weights: Option<Span>, groups: usize, is_mean: bool,
+            output: Span
+        );
+        lanes::softmax_down(memory: &mut [f32], positions: usize, input: Span, output: Span);
+        lanes::attend(memory: &mut [f32], positions: usize, call: &Attend);
     }
 
     /// Lanes 0 to 7 and 8 to 15. Private, so that only the functions above make it: holding one proves the CPU.
@@ -223,6 +243,12 @@ mod present {
                 }
                 Self(powers)
             }
+        }
+
+        #[inline(always)]
+        unsafe fn sqrt(self) -> Self {
+            // SAFETY: as said above.
+            unsafe { Self([_mm256_sqrt_ps(self.0[0]), _mm256_sqrt_ps(self.0[1])]) }
         }
 
         #[inline(always)]

@@ -1,31 +1,19 @@
-//! Every kernel once, over 16 virtual lanes; a set supplies the lanes.
+//! Every kernel once, over 16 virtual lanes; a set supplies the lanes. Products with a matrix are in [`super::tile`].
 //!
 //! Sixteen is the widest register in f32. A set with narrower ones uses several, so that the order of every sum is the
 //! same everywhere. Functions here are `#[inline(always)]` and carry no target feature: they become part of the function
 //! of the set that calls them, which carries it.
 //!
-//! # Dense
-//! ```text
-//! for each panel of 16 outputs                  the panel stays in cache while all rows pass
-//!     for each strip of up to 6 rows
-//!         acc[row] = start                      6 x 2 registers of 8 lanes, 2 for weights, 1 for the input
-//!         for k ascending
-//!             w = panel[k]                      widened to f32
-//!             acc[row] = fma(x[row][k], w, acc[row])
-//!         out[row] = activation(addend + acc[row])
-//! ```
-//! One or two rows cannot hide the latency of FMA in one panel: they take several panels side by side. Weights are not
-//! prefetched: panels are read in order, and a prefetch made one row slower (reference figures: 10 to 45 %).
-//!
 //! # Functions
 //! `exp`: clamp to [-87.33654, 87]; `n = round(x log2 e)`; `r = x - n ln 2` in two steps; degree 5 polynomial (Cephes
 //! `expf`), Horner by FMA; `2^n` by the exponent bits. `sigmoid = 1 / (1 + exp(-x))`. `tanh`: Cephes `tanhf` below 0.625,
 //! else `1 - 2 / (exp(2 |x|) + 1)`. Largest errors against f64, as the tests measure them over the ranges they name:
-//! exp 1 ULP, sigmoid 3 ULP, tanh 2 ULP. Below -87.33654 exp gives the smallest normal number, above 87 it gives exp(87);
-//! NaN stays NaN.
+//! exp 1 ULP, sigmoid 3 ULP, tanh 2 ULP, `1 / sqrt(x + epsilon)` 2 ULP. Below -87.33654 exp gives the smallest normal
+//! number, above 87 it gives exp(87); NaN stays NaN.
 
 use super::panels::{Element, PANEL};
-use super::{Activation, Dense, Pooling, Span, Start, Table};
+use super::tile::{Layer, Matrix, StoredF32, row_of_panels};
+use super::{Activation, Attend, Combine, Pooling, Rows, Span, Start, Table};
 
 /// Constants of `exp`.
 pub mod exp {
@@ -73,6 +61,7 @@ pub trait Lanes: Copy {
     /// `2^n` of integers -126 to 127; anything for NaN.
     unsafe fn power_of_two(self) -> Self;
     unsafe fn abs(self) -> Self;
+    unsafe fn sqrt(self) -> Self;
     unsafe fn negate(self) -> Self;
     unsafe fn copysign(self, sign: Self) -> Self;
     /// `then` where `self < bound`, else `other`.
@@ -81,174 +70,6 @@ pub trait Lanes: Copy {
     unsafe fn tree(self) -> f32;
     /// Asks for the cache line at `from`.
     unsafe fn prefetch(from: *const u8);
-}
-
-/// How weights and table rows become lanes.
-trait Stored {
-    const SIZE: usize;
-    /// # Safety
-    /// As [`Lanes`]; `from` holds 16 elements.
-    unsafe fn load<L: Lanes>(from: *const u8) -> L;
-}
-
-struct StoredF32;
-struct StoredF16;
-struct StoredBf16;
-
-impl Stored for StoredF32 {
-    const SIZE: usize = 4;
-    #[inline(always)]
-    unsafe fn load<L: Lanes>(from: *const u8) -> L {
-        // SAFETY: the caller's promise.
-        unsafe { L::load(from.cast()) }
-    }
-}
-
-impl Stored for StoredF16 {
-    const SIZE: usize = 2;
-    #[inline(always)]
-    unsafe fn load<L: Lanes>(from: *const u8) -> L {
-        // SAFETY: the caller's promise.
-        unsafe { L::load_f16(from.cast()) }
-    }
-}
-
-impl Stored for StoredBf16 {
-    const SIZE: usize = 2;
-    #[inline(always)]
-    unsafe fn load<L: Lanes>(from: *const u8) -> L {
-        // SAFETY: the caller's promise.
-        unsafe { L::load_bf16(from.cast()) }
-    }
-}
-
-/// Rows of the dense tile: 12 of 16 registers are accumulators where a register has 8 lanes.
-const ROWS: usize = 6;
-
-/// # Safety
-/// As [`super::list::Functions`].
-#[inline(always)]
-pub unsafe fn dense<L: Lanes>(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
-    // SAFETY: the caller's promise, handed on.
-    unsafe {
-        match call.weights.element() {
-            Element::F32 => dense_of::<L, StoredF32>(memory, rows, call),
-            Element::F16 => dense_of::<L, StoredF16>(memory, rows, call),
-            Element::Bf16 => dense_of::<L, StoredBf16>(memory, rows, call),
-        }
-        if !matches!(call.activation, Activation::Identity | Activation::Relu | Activation::LeakyRelu(_)) {
-            unary::<L>(memory, rows, call.activation, call.output, call.output);
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn dense_of<L: Lanes, S: Stored>(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
-    let memory = memory.as_mut_ptr();
-    let panels = call.output.width.div_ceil(PANEL);
-    // SAFETY: rows and panels below are those of the call, whose spans were checked.
-    unsafe {
-        if rows <= 2 {
-            for row in 0..rows {
-                let mut panel = 0;
-                while panel + 4 <= panels {
-                    tile::<L, S, 1, 4>(memory, row, panel, call);
-                    panel += 4;
-                }
-                match panels - panel {
-                    1 => tile::<L, S, 1, 1>(memory, row, panel, call),
-                    2 => tile::<L, S, 1, 2>(memory, row, panel, call),
-                    3 => tile::<L, S, 1, 3>(memory, row, panel, call),
-                    _ => {}
-                }
-            }
-            return;
-        }
-        let strips = rows.div_ceil(ROWS);
-        for panel in 0..panels {
-            for strip in 0..strips {
-                let (first, end) = (rows * strip / strips, rows * (strip + 1) / strips);
-                match end - first {
-                    6 => tile::<L, S, 6, 1>(memory, first, panel, call),
-                    5 => tile::<L, S, 5, 1>(memory, first, panel, call),
-                    4 => tile::<L, S, 4, 1>(memory, first, panel, call),
-                    3 => tile::<L, S, 3, 1>(memory, first, panel, call),
-                    2 => tile::<L, S, 2, 1>(memory, first, panel, call),
-                    _ => tile::<L, S, 1, 1>(memory, first, panel, call),
-                }
-            }
-        }
-    }
-}
-
-/// `R` rows from `row` by `P` panels from `panel`.
-#[inline(always)]
-unsafe fn tile<L: Lanes, S: Stored, const R: usize, const P: usize>(
-    memory: *mut f32,
-    row: usize,
-    panel: usize,
-    call: &Dense<'_>,
-) {
-    let Dense { input, weights, output, .. } = call;
-    let depth = weights.depth();
-    // SAFETY: the rows lie in the checked spans, the panels in the packed weights and bias.
-    unsafe {
-        let cell =
-            |span: Span, r: usize, p: usize| memory.add(span.offset + (row + r) * span.stride + (panel + p) * PANEL);
-        let count = |p: usize| (output.width - (panel + p) * PANEL).min(PANEL);
-
-        let mut sums = [[L::splat(0.0); P]; R];
-        match call.start {
-            Start::Zero => {}
-            Start::Bias => {
-                for p in 0..P {
-                    let bias = L::load(weights.bias().as_ptr().add((panel + p) * PANEL));
-                    for sums in &mut sums {
-                        sums[p] = bias;
-                    }
-                }
-            }
-            Start::Span(span) => {
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    for (p, sum) in sums.iter_mut().enumerate() {
-                        *sum = read(cell(span, r, p), count(p));
-                    }
-                }
-            }
-        }
-
-        let mut from = [weights.weights(); P];
-        for (p, from) in from.iter_mut().enumerate() {
-            *from = from.add((panel + p) * weights.panel_bytes());
-        }
-        let inputs = memory.add(input.offset + row * input.stride).cast_const();
-        for k in 0..depth {
-            let mut w = [L::splat(0.0); P];
-            for p in 0..P {
-                w[p] = S::load::<L>(from[p].add(k * PANEL * S::SIZE));
-            }
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let x = L::splat(*inputs.add(r * input.stride + k));
-                for p in 0..P {
-                    sums[p] = x.fma(w[p], sums[p]);
-                }
-            }
-        }
-
-        for (r, sums) in sums.iter().enumerate() {
-            for (p, sum) in sums.iter().enumerate() {
-                let mut value = *sum;
-                if let Some(addend) = call.addend {
-                    value = read::<L>(cell(addend, r, p), count(p)).add(value);
-                }
-                let value = match call.activation {
-                    Activation::Relu | Activation::LeakyRelu(_) => activate(call.activation, value),
-                    _ => value,
-                };
-                write(value, cell(*output, r, p), count(p));
-            }
-        }
-    }
 }
 
 /// The first column and the count of each chunk of up to 16 columns. An iterator, and not a function that takes one:
@@ -261,7 +82,7 @@ fn chunks(width: usize) -> impl Iterator<Item = (usize, usize)> {
 /// # Safety
 /// As [`Lanes`]; `count` is 1 to 16.
 #[inline(always)]
-unsafe fn read<L: Lanes>(from: *const f32, count: usize) -> L {
+pub unsafe fn read<L: Lanes>(from: *const f32, count: usize) -> L {
     // SAFETY: the caller's promise.
     unsafe { if count == 16 { L::load(from) } else { L::load_part(from, count) } }
 }
@@ -269,7 +90,7 @@ unsafe fn read<L: Lanes>(from: *const f32, count: usize) -> L {
 /// # Safety
 /// As [`Lanes`]; `count` is 1 to 16.
 #[inline(always)]
-unsafe fn write<L: Lanes>(value: L, to: *mut f32, count: usize) {
+pub unsafe fn write<L: Lanes>(value: L, to: *mut f32, count: usize) {
     // SAFETY: the caller's promise.
     unsafe { if count == 16 { value.store(to) } else { value.store_part(to, count) } }
 }
@@ -293,7 +114,7 @@ pub unsafe fn unary<L: Lanes>(memory: &mut [f32], rows: usize, activation: Activ
 /// # Safety
 /// As [`super::list::Functions`].
 #[inline(always)]
-pub unsafe fn multiply<L: Lanes>(memory: &mut [f32], rows: usize, left: Span, right: Span, output: Span) {
+pub unsafe fn combine<L: Lanes>(memory: &mut [f32], rows: usize, how: Combine, left: Span, right: Span, output: Span) {
     let memory = memory.as_mut_ptr();
     for row in 0..rows {
         for (column, count) in chunks(output.width) {
@@ -302,7 +123,12 @@ pub unsafe fn multiply<L: Lanes>(memory: &mut [f32], rows: usize, left: Span, ri
                 let x = read::<L>(memory.add(left.offset + row * left.stride + column), count);
                 let from = memory.add(right.offset + row * right.stride);
                 let y = if right.width == 1 { L::splat(*from) } else { read::<L>(from.add(column), count) };
-                write(x.mul(y), memory.add(output.offset + row * output.stride + column), count);
+                let value = match how {
+                    Combine::Add => x.add(y),
+                    Combine::Subtract => x.sub(y),
+                    Combine::Multiply => x.mul(y),
+                };
+                write(value, memory.add(output.offset + row * output.stride + column), count);
             }
         }
     }
@@ -343,21 +169,148 @@ pub unsafe fn softmax<L: Lanes>(memory: &mut [f32], rows: usize, input: Span, ou
         unsafe {
             let from = memory.add(input.offset + row * input.stride);
             let to = memory.add(output.offset + row * output.stride);
-            let mut largest = f32::NEG_INFINITY;
-            for column in 0..input.width {
-                let x = *from.add(column);
-                largest = if largest > x { largest } else { x };
-            }
-            let largest = L::splat(largest);
-            let mut sums = L::splat(0.0);
-            for (column, count) in chunks(input.width) {
-                let e = exponential(read::<L>(from.add(column), count).sub(largest));
-                write(e, to.add(column), count);
-                sums = sums.add(read::<L>(to.add(column), count));
-            }
-            let sum = L::splat(sums.tree());
+            let sum = L::splat(exponentials::<L>(from, to, input.width));
             for (column, count) in chunks(input.width) {
                 write(read::<L>(to.add(column), count).div(sum), to.add(column), count);
+            }
+        }
+    }
+}
+
+/// `to = exp(from - max)`, and its sum.
+///
+/// # Safety
+/// As [`Lanes`]; both rows have `width` elements.
+#[inline(always)]
+unsafe fn exponentials<L: Lanes>(from: *const f32, to: *mut f32, width: usize) -> f32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let largest = L::splat(largest::<L>(from, width));
+        let mut sums = L::splat(0.0);
+        for (column, count) in chunks(width) {
+            let e = exponential(read::<L>(from.add(column), count).sub(largest));
+            write(e, to.add(column), count);
+            sums = sums.add(read::<L>(to.add(column), count));
+        }
+        sums.tree()
+    }
+}
+
+/// The largest element of a row. Its order decides no bit of a softmax: two zeros have one exponential, and a NaN reaches
+/// the sum.
+///
+/// # Safety
+/// As [`Lanes`]; the row has `width` elements.
+#[inline(always)]
+unsafe fn largest<L: Lanes>(from: *const f32, width: usize) -> f32 {
+    let larger = |a: f32, b: f32| if a > b { a } else { b };
+    // SAFETY: the caller's promise; the last chunk of a row of 16 or more ends where the row does.
+    unsafe {
+        if width < 16 {
+            return (0..width).fold(f32::NEG_INFINITY, |largest, column| larger(largest, *from.add(column)));
+        }
+        let mut largest = L::load(from.add(width - 16));
+        for column in (0..width - 16).step_by(16) {
+            largest = largest.max(L::load(from.add(column)));
+        }
+        let mut lanes = [0.0; 16];
+        largest.store(lanes.as_mut_ptr());
+        for half in [8, 4, 2, 1] {
+            for lane in 0..half {
+                lanes[lane] = larger(lanes[lane], lanes[lane + half]);
+            }
+        }
+        lanes[0]
+    }
+}
+
+/// The inner product of two rows.
+///
+/// # Safety
+/// As [`Lanes`]; the row has `width` elements.
+#[inline(always)]
+unsafe fn sum_of_products<L: Lanes>(left: *const f32, right: *const f32, width: usize) -> f32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = L::splat(0.0);
+        for (column, count) in chunks(width) {
+            sums = read::<L>(left.add(column), count).fma(read::<L>(right.add(column), count), sums);
+        }
+        sums.tree()
+    }
+}
+
+/// # Safety
+/// As [`super::list::Functions`].
+#[inline(always)]
+pub unsafe fn layer_norm<L: Lanes>(
+    memory: &mut [f32],
+    rows: usize,
+    input: Span,
+    scale: &[f32],
+    shift: &[f32],
+    epsilon: f32,
+    output: Span,
+) {
+    let memory = memory.as_mut_ptr();
+    let width = input.width;
+    for row in 0..rows {
+        // SAFETY: both rows lie in checked spans, and the constants are as wide.
+        unsafe {
+            let from = memory.add(input.offset + row * input.stride);
+            let to = memory.add(output.offset + row * output.stride);
+            let mut sums = L::splat(0.0);
+            for (column, count) in chunks(width) {
+                sums = sums.add(read::<L>(from.add(column), count));
+            }
+            let mean = L::splat(sums.tree() / width as f32);
+            for (column, count) in chunks(width) {
+                write(read::<L>(from.add(column), count).sub(mean), to.add(column), count);
+            }
+            let variance = sum_of_products::<L>(to, to, width) / width as f32;
+            let factor = L::splat(1.0 / (variance + epsilon).sqrt());
+            for (column, count) in chunks(width) {
+                let scale = read::<L>(scale.as_ptr().add(column), count);
+                let shift = read::<L>(shift.as_ptr().add(column), count);
+                let x = read::<L>(to.add(column), count);
+                write(x.mul(factor).fma(scale, shift), to.add(column), count);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`super::list::Functions`].
+#[inline(always)]
+pub unsafe fn normalize<L: Lanes>(memory: &mut [f32], rows: usize, input: Span, epsilon: f32, output: Span) {
+    let memory = memory.as_mut_ptr();
+    for row in 0..rows {
+        // SAFETY: both rows lie in checked spans.
+        unsafe {
+            let from = memory.add(input.offset + row * input.stride);
+            let to = memory.add(output.offset + row * output.stride);
+            let norm = sum_of_products::<L>(from, from, input.width).sqrt();
+            let norm = L::splat(if epsilon > norm { epsilon } else { norm });
+            for (column, count) in chunks(input.width) {
+                write(read::<L>(from.add(column), count).div(norm), to.add(column), count);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`super::list::Functions`].
+#[inline(always)]
+pub unsafe fn dot<L: Lanes>(memory: &mut [f32], rows: usize, left: Span, right: Span, groups: usize, output: Span) {
+    let memory = memory.as_mut_ptr();
+    let width = left.width / groups;
+    for row in 0..rows {
+        for group in 0..groups {
+            // SAFETY: the three rows lie in checked spans.
+            unsafe {
+                let x = memory.add(left.offset + row * left.stride + group * width);
+                let y = memory.add(right.offset + row * right.stride + group * width);
+                *memory.add(output.offset + row * output.stride + group) = sum_of_products::<L>(x, y, width);
             }
         }
     }
@@ -505,9 +458,128 @@ pub unsafe fn gather_pooled<L: Lanes>(
 }
 
 /// # Safety
+/// As [`super::list::Functions`].
+#[inline(always)]
+pub unsafe fn pool<L: Lanes>(
+    memory: &mut [f32],
+    positions: usize,
+    input: Span,
+    weights: Option<Span>,
+    groups: usize,
+    is_mean: bool,
+    output: Span,
+) {
+    let memory = memory.as_mut_ptr();
+    let width = output.width / groups;
+    for group in 0..groups {
+        for (column, count) in chunks(width) {
+            // SAFETY: all rows lie in checked spans.
+            unsafe {
+                let column = group * width + column;
+                let mut sum = L::splat(0.0);
+                for position in 0..positions {
+                    let x = read::<L>(memory.add(input.offset + position * input.stride + column), count);
+                    sum = match weights {
+                        Some(weights) => {
+                            let weight = *memory.add(weights.offset + position * weights.stride + group);
+                            L::splat(weight).fma(x, sum)
+                        }
+                        None => sum.add(x),
+                    };
+                }
+                if is_mean && positions > 0 {
+                    sum = sum.div(L::splat(positions as f32));
+                }
+                write(sum, memory.add(output.offset + column), count);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`super::list::Functions`].
+#[inline(always)]
+pub unsafe fn softmax_down<L: Lanes>(memory: &mut [f32], positions: usize, input: Span, output: Span) {
+    let memory = memory.as_mut_ptr();
+    for (column, count) in chunks(output.width) {
+        // SAFETY: all rows lie in checked spans.
+        unsafe {
+            let from = |i: usize| memory.add(input.offset + i * input.stride + column);
+            let to = |i: usize| memory.add(output.offset + i * output.stride + column);
+            let mut largest = L::splat(f32::NEG_INFINITY);
+            for i in 0..positions {
+                largest = largest.max(read::<L>(from(i), count));
+            }
+            let mut sum = L::splat(0.0);
+            for i in 0..positions {
+                let e = exponential(read::<L>(from(i), count).sub(largest));
+                write(e, to(i), count);
+                sum = sum.add(e);
+            }
+            for i in 0..positions {
+                write(read::<L>(to(i), count).div(sum), to(i), count);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`super::list::Functions`].
+#[inline(always)]
+pub unsafe fn attend<L: Lanes>(memory: &mut [f32], positions: usize, call: &Attend) {
+    let Attend { queries, keys, base, rows, scratch, output } = *call;
+    let memory = memory.as_mut_ptr();
+    let length = positions.next_multiple_of(PANEL);
+    let turned = scratch.offset;
+    let logits = Span { offset: turned + keys.width * length, stride: 0, width: positions };
+    let pooled = logits.offset + length;
+    // SAFETY: all rows lie in checked spans, and the scratch holds the transposed keys and two rows.
+    unsafe {
+        for t in 0..keys.width {
+            for j in 0..length {
+                let key = if j < positions { *memory.add(keys.offset + j * keys.stride + t) } else { 0.0 };
+                *memory.add(turned + t * length + j) = key;
+            }
+        }
+        for (j, count) in chunks(positions) {
+            write(L::splat(0.0), memory.add(pooled + j), count);
+        }
+        let matrix = Matrix {
+            from: memory.add(turned).cast_const().cast(),
+            panel_bytes: PANEL * size_of::<f32>(),
+            row_bytes: length * size_of::<f32>(),
+            is_padded: true,
+        };
+        let layer = Layer {
+            input: queries,
+            start: base.map_or(Start::Zero, Start::Span),
+            bias: &[],
+            addend: None,
+            output: logits,
+            activation: Activation::Identity,
+        };
+        let first = if rows == Rows::Last { positions.saturating_sub(1) } else { 0 };
+        for i in first..positions {
+            row_of_panels::<L, StoredF32>(memory, i, matrix, &layer);
+            let sum = exponentials::<L>(memory.add(logits.offset), memory.add(logits.offset), positions);
+            for (j, count) in chunks(positions) {
+                let weight = read::<L>(memory.add(logits.offset + j), count).div(L::splat(sum));
+                let to = memory.add(pooled + j);
+                write(read::<L>(to, count).add(weight), to, count);
+            }
+        }
+        for j in 0..positions {
+            let sum = *memory.add(pooled + j);
+            let mean = if rows == Rows::Mean { sum / positions as f32 } else { sum };
+            *memory.add(output.offset + j * output.stride) = mean;
+        }
+    }
+}
+
+/// # Safety
 /// As [`Lanes`].
 #[inline(always)]
-unsafe fn activate<L: Lanes>(activation: Activation, x: L) -> L {
+pub unsafe fn activate<L: Lanes>(activation: Activation, x: L) -> L {
     // SAFETY: the caller's promise.
     unsafe {
         match activation {
@@ -518,6 +590,12 @@ unsafe fn activate<L: Lanes>(activation: Activation, x: L) -> L {
             Activation::ScaledSigmoid(gamma) => L::splat(gamma).mul(logistic(x)),
             Activation::Tanh => hyperbolic_tangent(x),
             Activation::Silu => x.mul(logistic(x)),
+            Activation::Affine { scale, shift } => x.fma(L::splat(scale), L::splat(shift)),
+            Activation::Threshold(bound) => {
+                let zero_or_nan = L::splat(0.0).max(x.abs().negate()).abs();
+                L::splat(bound).select_less(x.abs(), x, zero_or_nan)
+            }
+            Activation::InverseSqrt(epsilon) => L::splat(1.0).div(x.add(L::splat(epsilon)).sqrt()),
         }
     }
 }

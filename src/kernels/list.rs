@@ -1,7 +1,7 @@
 //! The kernel sets, listed once, and the checked way to call them.
 
-use super::panels::{Element, Panels};
-use super::{Activation, Dense, Pooling, Span, Start, Table, avx2, scalar, wide};
+use super::panels::Element;
+use super::{Activation, Attend, Combine, Dense, Generated, Pooling, Span, Start, Table, avx2, scalar, wide};
 use std::fmt;
 
 /// The functions of one instruction set. All are `unsafe`: the CPU must have the set, the spans must lie in the memory,
@@ -13,13 +13,20 @@ pub(super) struct Functions {
     pub dense_names: [[&'static str; 2]; 3],
     pub dense: unsafe fn(&mut [f32], usize, &Dense<'_>),
     pub unary: unsafe fn(&mut [f32], usize, Activation, Span, Span),
-    pub multiply: unsafe fn(&mut [f32], usize, Span, Span, Span),
+    pub generated: unsafe fn(&mut [f32], usize, &Generated<'_>),
+    pub combine: unsafe fn(&mut [f32], usize, Combine, Span, Span, Span),
     pub affine: unsafe fn(&mut [f32], usize, Span, &[f32], &[f32], Span),
     pub softmax: unsafe fn(&mut [f32], usize, Span, Span),
+    pub layer_norm: unsafe fn(&mut [f32], usize, Span, &[f32], &[f32], f32, Span),
+    pub normalize: unsafe fn(&mut [f32], usize, Span, f32, Span),
+    pub dot: unsafe fn(&mut [f32], usize, Span, Span, usize, Span),
     pub mixture: unsafe fn(&mut [f32], usize, Span, &[Span], Span),
     pub copy: unsafe fn(&mut [f32], usize, Span, Span),
     pub gather: unsafe fn(&mut [f32], Table<'_>, &[u32], Span),
     pub gather_pooled: unsafe fn(&mut [f32], Table<'_>, &[u32], &[u32], Pooling, Span),
+    pub pool: unsafe fn(&mut [f32], usize, Span, Option<Span>, usize, bool, Span),
+    pub softmax_down: unsafe fn(&mut [f32], usize, Span, Span),
+    pub attend: unsafe fn(&mut [f32], usize, &Attend),
 }
 
 /// One instruction set, ready to call on this CPU.
@@ -84,7 +91,6 @@ impl Kernels {
 
     /// Runs a dense layer. Input and output may not overlap.
     pub fn dense(&self, memory: &mut [f32], rows: usize, call: &Dense<'_>) {
-        let Panels { .. } = call.weights;
         assert_eq!(call.input.width, call.weights.depth(), "dense input");
         assert_eq!(call.output.width, call.weights.columns(), "dense output");
         check(memory, rows, call.input);
@@ -106,15 +112,77 @@ impl Kernels {
         unsafe { (self.functions.unary)(memory, rows, activation, input, output) }
     }
 
-    /// `output = left * right`; a right side of width 1 is repeated.
-    pub fn multiply(&self, memory: &mut [f32], rows: usize, left: Span, right: Span, output: Span) {
-        assert_eq!(left.width, output.width, "multiply left");
-        assert!(right.width == output.width || right.width == 1, "multiply right");
+    /// Runs a dense layer whose weight was computed. The output may overlap with nothing that is read: with several passes
+    /// over `k`, it holds what is summed so far.
+    pub fn generated(&self, memory: &mut [f32], rows: usize, call: &Generated<'_>) {
+        let elements = call.input.width.saturating_mul(call.output.width);
+        match call.outside {
+            None => {
+                assert_eq!(call.weight.width, elements, "generated weight");
+                check(memory, rows, call.weight);
+            }
+            Some(outside) => assert_eq!(outside.len(), elements, "generated weight"),
+        }
+        assert!(call.start != Start::Bias, "generated start");
+        check(memory, rows, call.input);
+        check_output(memory, rows, call.output);
+        for span in call.addend.into_iter().chain(if let Start::Span(span) = call.start { Some(span) } else { None }) {
+            assert_eq!(span.width, call.output.width, "generated start or addend");
+            check(memory, rows, span);
+        }
+        // SAFETY: the CPU has the set (`select`), and all spans were checked above.
+        unsafe { (self.functions.generated)(memory, rows, call) }
+    }
+
+    /// `output = left (+, -, *) right`; a right side of width 1 is repeated. May be in place, but not over a repeated side.
+    pub fn combine(&self, memory: &mut [f32], rows: usize, how: Combine, left: Span, right: Span, output: Span) {
+        assert_eq!(left.width, output.width, "combine left");
+        assert!(right.width == output.width || right.width == 1, "combine right");
         check(memory, rows, left);
         check(memory, rows, right);
         check_output(memory, rows, output);
         // SAFETY: the CPU has the set (`select`), and all spans were checked above.
-        unsafe { (self.functions.multiply)(memory, rows, left, right, output) }
+        unsafe { (self.functions.combine)(memory, rows, how, left, right, output) }
+    }
+
+    /// `output = (input - mean) / sqrt(variance + epsilon) * scale + shift`, moments over the row; may be in place.
+    #[expect(clippy::too_many_arguments, reason = "the formula has as many")]
+    pub fn layer_norm(
+        &self,
+        memory: &mut [f32],
+        rows: usize,
+        input: Span,
+        scale: &[f32],
+        shift: &[f32],
+        epsilon: f32,
+        output: Span,
+    ) {
+        assert_eq!(input.width, output.width, "layer norm");
+        assert!(scale.len() == output.width && shift.len() == output.width, "layer norm constants");
+        check(memory, rows, input);
+        check_output(memory, rows, output);
+        // SAFETY: the CPU has the set (`select`), and all spans and lengths were checked above.
+        unsafe { (self.functions.layer_norm)(memory, rows, input, scale, shift, epsilon, output) }
+    }
+
+    /// `output = input / max(|input|_2, epsilon)`, per row; may be in place.
+    pub fn normalize(&self, memory: &mut [f32], rows: usize, input: Span, epsilon: f32, output: Span) {
+        assert_eq!(input.width, output.width, "normalize");
+        check(memory, rows, input);
+        check_output(memory, rows, output);
+        // SAFETY: the CPU has the set (`select`), and all spans were checked above.
+        unsafe { (self.functions.normalize)(memory, rows, input, epsilon, output) }
+    }
+
+    /// `output[g] = sum_j left[g, j] * right[g, j]` for `groups` equal parts of the row. The output may not overlap with them.
+    pub fn dot(&self, memory: &mut [f32], rows: usize, left: Span, right: Span, groups: usize, output: Span) {
+        assert!(left.width == right.width && output.width == groups, "dot");
+        assert!(groups > 0 && left.width.is_multiple_of(groups), "dot groups");
+        check(memory, rows, left);
+        check(memory, rows, right);
+        check_output(memory, rows, output);
+        // SAFETY: the CPU has the set (`select`), and all spans were checked above.
+        unsafe { (self.functions.dot)(memory, rows, left, right, groups, output) }
     }
 
     /// `output = input * scale + shift`, fused.
@@ -182,6 +250,57 @@ impl Kernels {
         check_output(memory, row_offsets.len() - 1, output);
         // SAFETY: the CPU has the set (`select`); the span, the table, all ids and offsets were checked above.
         unsafe { (self.functions.gather_pooled)(memory, table, ids, row_offsets, pooling, output) }
+    }
+
+    /// `output[g, j] = sum_i weights[i, g] * input[i, g, j]` over `positions` rows, i ascending by FMA, for as many equal
+    /// parts of a row as `weights` are wide; without weights the sum, or the mean. No positions give zeros. The output may
+    /// be a row of the input, but not overlap with the weights.
+    pub fn pool(
+        &self,
+        memory: &mut [f32],
+        positions: usize,
+        input: Span,
+        weights: Option<Span>,
+        is_mean: bool,
+        output: Span,
+    ) {
+        assert_eq!(input.width, output.width, "pool");
+        let groups = weights.map_or(1, |weights| weights.width);
+        assert!(groups > 0 && input.width.is_multiple_of(groups), "pool groups");
+        check(memory, positions, input);
+        if let Some(weights) = weights {
+            check(memory, positions, weights);
+        }
+        check_output(memory, 1, output);
+        // SAFETY: the CPU has the set (`select`), and all spans were checked above.
+        unsafe { (self.functions.pool)(memory, positions, input, weights, groups, is_mean, output) }
+    }
+
+    /// `output[i] = exp(input[i] - max) / sum_i exp(input[i] - max)` down each column of `positions` rows; may be in place.
+    pub fn softmax_down(&self, memory: &mut [f32], positions: usize, input: Span, output: Span) {
+        assert_eq!(input.width, output.width, "softmax down");
+        check(memory, positions, input);
+        check_output(memory, positions, output);
+        // SAFETY: the CPU has the set (`select`), and all spans were checked above.
+        unsafe { (self.functions.softmax_down)(memory, positions, input, output) }
+    }
+
+    /// The pooled rows of an attention matrix over `positions` positions. The scratch may overlap with nothing else.
+    pub fn attend(&self, memory: &mut [f32], positions: usize, call: &Attend) {
+        let width = call.keys.width;
+        assert!(call.queries.width == width && call.output.width == 1, "attend");
+        check(memory, positions, call.queries);
+        check(memory, positions, call.keys);
+        check_output(memory, positions, call.output);
+        let needed = (width + 2).saturating_mul(positions.next_multiple_of(16));
+        assert!(call.scratch.width >= needed, "attend scratch");
+        check(memory, 1, call.scratch);
+        if let Some(base) = call.base {
+            assert!(base.width >= positions, "attend base");
+            check(memory, positions, base);
+        }
+        // SAFETY: the CPU has the set (`select`), and all spans were checked above.
+        unsafe { (self.functions.attend)(memory, positions, call) }
     }
 }
 

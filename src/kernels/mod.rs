@@ -6,9 +6,9 @@
 //!
 //! # Bits
 //! Every set gives the same bits for the same row. Lanes run across outputs; `k` ascends by fused multiply-add; a sum
-//! across a row uses 16 virtual lanes (lane `l` takes elements `l, l + 16, ...` in order) and the tree 8, 4, 2, 1; the
-//! functions of [`lanes`] are one list of correctly rounded operations. `scalar` is the readable truth, the others are
-//! tested against it.
+//! across a row uses 16 virtual lanes (lane `l` takes elements `l, l + 16, ...` in order) and the tree 8, 4, 2, 1; a sum
+//! down rows takes them in order; the functions of [`lanes`] are one list of correctly rounded operations. `scalar` is the
+//! readable truth, the others are tested against it.
 
 mod avx2;
 mod lanes;
@@ -17,6 +17,7 @@ mod panels;
 mod scalar;
 #[cfg(test)]
 mod testkit;
+mod tile;
 mod wide;
 
 pub use list::Kernels;
@@ -45,6 +46,23 @@ pub enum Activation {
     Tanh,
     /// `x * sigmoid(x)`
     Silu,
+    /// `x * scale + shift`, rounded once
+    Affine {
+        scale: f32,
+        shift: f32,
+    },
+    /// 0 where `|x| <= bound`, else `x`
+    Threshold(f32),
+    /// `1 / sqrt(x + epsilon)`
+    InverseSqrt(f32),
+}
+
+/// What `combine` does with two elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Combine {
+    Add,
+    Subtract,
+    Multiply,
 }
 
 /// How the rows of a bag become one.
@@ -73,6 +91,48 @@ pub struct Dense<'a> {
     pub addend: Option<Span>,
     pub output: Span,
     pub activation: Activation,
+}
+
+/// `output = activation(addend + (start + input * weight))`, `k` ascending by FMA, where a row of `weight` is the matrix
+/// `[inputs, outputs]`, row-major: a weight that was itself computed.
+#[derive(Clone, Copy, Debug)]
+pub struct Generated<'a> {
+    pub input: Span,
+    /// In memory, one matrix per row; stride 0: one for all rows.
+    pub weight: Span,
+    /// Where the matrix is instead, if it is not in memory: one for all rows.
+    pub outside: Option<&'a [f32]>,
+    /// `Zero` or a span.
+    pub start: Start,
+    pub addend: Option<Span>,
+    pub output: Span,
+    pub activation: Activation,
+}
+
+/// Which rows of an attention matrix are pooled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    Mean,
+    Sum,
+    /// The last position alone.
+    Last,
+}
+
+/// `output[j] = pool_i softmax_j(base[i, j] + sum_t queries[i, t] keys[j, t])`: the weight of each position after
+/// self-attention, pooled over the positions that ask.
+#[derive(Clone, Copy, Debug)]
+pub struct Attend {
+    /// A row per position.
+    pub queries: Span,
+    /// A row per position, as wide as the queries.
+    pub keys: Span,
+    /// A row per position, with a column per position.
+    pub base: Option<Span>,
+    pub rows: Rows,
+    /// `(width of keys + 2) * length` f32, `length` the most positions rounded up to 16.
+    pub scratch: Span,
+    /// Width 1, a row per position.
+    pub output: Span,
 }
 
 /// `rows` rows of `width` elements, one after the other.

@@ -2,7 +2,7 @@
 
 use super::list::Functions;
 use super::panels::Element;
-use super::{Activation, Dense, Pooling, Span, Start, Table};
+use super::{Activation, Attend, Combine, Dense, Generated, Pooling, Rows, Span, Start, Table};
 use half::{bf16, f16};
 
 pub(super) const FUNCTIONS: Functions = Functions {
@@ -14,13 +14,20 @@ pub(super) const FUNCTIONS: Functions = Functions {
     ],
     dense,
     unary,
-    multiply,
+    generated,
+    combine,
     affine,
     softmax,
+    layer_norm,
+    normalize,
+    dot,
     mixture,
     copy,
     gather,
     gather_pooled,
+    pool,
+    softmax_down,
+    attend,
 };
 
 fn at(span: Span, row: usize, column: usize) -> usize {
@@ -54,12 +61,39 @@ fn unary(memory: &mut [f32], rows: usize, activation: Activation, input: Span, o
     }
 }
 
-fn multiply(memory: &mut [f32], rows: usize, left: Span, right: Span, output: Span) {
+fn generated(memory: &mut [f32], rows: usize, call: &Generated<'_>) {
+    let width = call.output.width;
+    for row in 0..rows {
+        for column in 0..width {
+            let mut sum = match call.start {
+                Start::Span(span) => memory[at(span, row, column)],
+                Start::Zero | Start::Bias => 0.0,
+            };
+            for k in 0..call.input.width {
+                let weight = match call.outside {
+                    Some(outside) => outside[k * width + column],
+                    None => memory[at(call.weight, row, k * width + column)],
+                };
+                sum = memory[at(call.input, row, k)].mul_add(weight, sum);
+            }
+            if let Some(addend) = call.addend {
+                sum += memory[at(addend, row, column)];
+            }
+            memory[at(call.output, row, column)] = activate(call.activation, sum);
+        }
+    }
+}
+
+fn combine(memory: &mut [f32], rows: usize, how: Combine, left: Span, right: Span, output: Span) {
     for row in 0..rows {
         for column in 0..output.width {
             let x = memory[at(left, row, column)];
             let y = memory[at(right, row, if right.width == 1 { 0 } else { column })];
-            memory[at(output, row, column)] = x * y;
+            memory[at(output, row, column)] = match how {
+                Combine::Add => x + y,
+                Combine::Subtract => x - y,
+                Combine::Multiply => x * y,
+            };
         }
     }
 }
@@ -87,6 +121,53 @@ fn softmax(memory: &mut [f32], rows: usize, input: Span, output: Span) {
         let sum = tree(lanes);
         for column in 0..input.width {
             memory[at(output, row, column)] /= sum;
+        }
+    }
+}
+
+/// The sum of `term(column)` by the lanes and the tree; columns beyond `width` add `0 * 0`.
+fn sum_products(width: usize, term: impl Fn(usize) -> (f32, f32)) -> f32 {
+    let mut lanes = [0.0f32; 16];
+    for column in 0..width.next_multiple_of(16) {
+        let (x, y) = if column < width { term(column) } else { (0.0, 0.0) };
+        lanes[column % 16] = x.mul_add(y, lanes[column % 16]);
+    }
+    tree(lanes)
+}
+
+fn layer_norm(memory: &mut [f32], rows: usize, input: Span, scale: &[f32], shift: &[f32], epsilon: f32, output: Span) {
+    let width = input.width;
+    for row in 0..rows {
+        let mean = sum_products(width, |column| (memory[at(input, row, column)], 1.0)) / width as f32;
+        for column in 0..width {
+            memory[at(output, row, column)] = memory[at(input, row, column)] - mean;
+        }
+        let square = |column: usize| (memory[at(output, row, column)], memory[at(output, row, column)]);
+        let factor = 1.0 / (sum_products(width, square) / width as f32 + epsilon).sqrt();
+        for column in 0..width {
+            let place = at(output, row, column);
+            memory[place] = (memory[place] * factor).mul_add(scale[column], shift[column]);
+        }
+    }
+}
+
+fn normalize(memory: &mut [f32], rows: usize, input: Span, epsilon: f32, output: Span) {
+    for row in 0..rows {
+        let square = |column: usize| (memory[at(input, row, column)], memory[at(input, row, column)]);
+        let norm = max(epsilon, sum_products(input.width, square).sqrt());
+        for column in 0..output.width {
+            memory[at(output, row, column)] = memory[at(input, row, column)] / norm;
+        }
+    }
+}
+
+fn dot(memory: &mut [f32], rows: usize, left: Span, right: Span, groups: usize, output: Span) {
+    let width = left.width / groups;
+    for row in 0..rows {
+        for group in 0..groups {
+            let first = group * width;
+            let term = |j: usize| (memory[at(left, row, first + j)], memory[at(right, row, first + j)]);
+            memory[at(output, row, group)] = sum_products(width, term);
         }
     }
 }
@@ -141,6 +222,69 @@ fn gather_pooled(
     }
 }
 
+fn pool(
+    memory: &mut [f32],
+    positions: usize,
+    input: Span,
+    weights: Option<Span>,
+    groups: usize,
+    is_mean: bool,
+    output: Span,
+) {
+    let width = output.width / groups;
+    for column in 0..output.width {
+        let mut sum = 0.0;
+        for position in 0..positions {
+            let value = memory[at(input, position, column)];
+            sum = match weights {
+                Some(weights) => memory[at(weights, position, column / width)].mul_add(value, sum),
+                None => sum + value,
+            };
+        }
+        memory[output.offset + column] = if is_mean && positions > 0 { sum / positions as f32 } else { sum };
+    }
+}
+
+fn softmax_down(memory: &mut [f32], positions: usize, input: Span, output: Span) {
+    for column in 0..output.width {
+        let largest = (0..positions).fold(f32::NEG_INFINITY, |m, i| max(m, memory[at(input, i, column)]));
+        let mut sum = 0.0;
+        for i in 0..positions {
+            let e = exp(memory[at(input, i, column)] - largest);
+            memory[at(output, i, column)] = e;
+            sum += e;
+        }
+        for i in 0..positions {
+            memory[at(output, i, column)] /= sum;
+        }
+    }
+}
+
+fn attend(memory: &mut [f32], positions: usize, call: &Attend) {
+    let Attend { queries, keys, base, rows, scratch, output } = *call;
+    let weights = Span { offset: scratch.offset, stride: 0, width: positions };
+    let pooled = weights.offset + positions;
+    memory[pooled..pooled + positions].fill(0.0);
+    let first = if rows == Rows::Last { positions.saturating_sub(1) } else { 0 };
+    for i in first..positions {
+        for j in 0..positions {
+            let mut sum = base.map_or(0.0, |base| memory[at(base, i, j)]);
+            for t in 0..keys.width {
+                sum = memory[at(queries, i, t)].mul_add(memory[at(keys, j, t)], sum);
+            }
+            memory[at(weights, 0, j)] = sum;
+        }
+        softmax(memory, 1, weights, weights);
+        for j in 0..positions {
+            memory[pooled + j] += memory[at(weights, 0, j)];
+        }
+    }
+    for j in 0..positions {
+        let sum = memory[pooled + j];
+        memory[at(output, j, 0)] = if rows == Rows::Mean { sum / positions as f32 } else { sum };
+    }
+}
+
 fn element(table: Table<'_>, id: u32, column: usize) -> f32 {
     let place = (id as usize * table.width + column) * table.element.size();
     let byte = |i: usize| table.bytes[place + i];
@@ -170,7 +314,7 @@ fn min(a: f32, b: f32) -> f32 {
     if a < b { a } else { b }
 }
 
-fn activate(activation: Activation, x: f32) -> f32 {
+pub(super) fn activate(activation: Activation, x: f32) -> f32 {
     match activation {
         Activation::Identity => x,
         Activation::Relu => max(0.0, x),
@@ -185,6 +329,15 @@ fn activate(activation: Activation, x: f32) -> f32 {
         Activation::ScaledSigmoid(gamma) => gamma * sigmoid(x),
         Activation::Tanh => tanh(x),
         Activation::Silu => x * sigmoid(x),
+        Activation::Affine { scale, shift } => x.mul_add(scale, shift),
+        Activation::Threshold(bound) => {
+            if bound < x.abs() || x.is_nan() {
+                x
+            } else {
+                0.0
+            }
+        }
+        Activation::InverseSqrt(epsilon) => 1.0 / (x + epsilon).sqrt(),
     }
 }
 

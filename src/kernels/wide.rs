@@ -7,6 +7,7 @@
 
 use super::lanes::{self, Lanes};
 use super::list::Functions;
+use super::tile;
 use half::{bf16, f16};
 use wide::{f32x8, f64x4};
 
@@ -17,15 +18,22 @@ pub(super) const FUNCTIONS: Functions = Functions {
         ["portable-f32f16f32-1x64", "portable-f32f16f32-6x16"],
         ["portable-f32bf16f32-1x64", "portable-f32bf16f32-6x16"],
     ],
-    dense: lanes::dense::<Portable>,
+    dense: tile::dense::<Portable>,
     unary: lanes::unary::<Portable>,
-    multiply: lanes::multiply::<Portable>,
+    generated: tile::generated::<Portable>,
+    combine: lanes::combine::<Portable>,
     affine: lanes::affine::<Portable>,
     softmax: lanes::softmax::<Portable>,
+    layer_norm: lanes::layer_norm::<Portable>,
+    normalize: lanes::normalize::<Portable>,
+    dot: lanes::dot::<Portable>,
     mixture: lanes::mixture::<Portable>,
     copy: lanes::copy::<Portable>,
     gather: lanes::gather::<Portable>,
     gather_pooled: lanes::gather_pooled::<Portable>,
+    pool: lanes::pool::<Portable>,
+    softmax_down: lanes::softmax_down::<Portable>,
+    attend: lanes::attend::<Portable>,
 };
 
 /// Lanes 0 to 7 and 8 to 15.
@@ -206,6 +214,11 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn abs(self) -> Self {
         Self::from_lanes(self.lanes().map(f32::abs))
+    }
+
+    #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        Self::from_lanes(self.lanes().map(f32::sqrt))
     }
 
     #[inline(always)]

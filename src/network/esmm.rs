@@ -25,14 +25,22 @@ struct Parameters {
 pub fn build(b: &mut Builder<'_>) -> Result<Vec<Option<Value>>, Error> {
     let p: Parameters = parameters(b.description)?;
     check_sizes("network.tower", &p.tower)?;
-    if b.description.tasks.iter().all(|task| task.composition.is_none()) {
-        return Err(Error::new(ErrorKind::Description, "tasks", "none has a `composition`, esmm predicts a product"));
-    }
+    check_product(b)?;
     let block = Block { activation: p.activation, batch_norm: p.batch_norm };
 
-    let x = b.features();
+    let x = b.features()?;
     b.per_task(|b, task| {
         let tower = b.mlp(&format!("towers.{task}"), x, &p.tower, block)?;
         b.head(task, tower)
     })
+}
+
+/// Refuses tasks without a product among them.
+pub fn check_product(b: &Builder<'_>) -> Result<(), Error> {
+    match b.description.tasks.iter().any(|task| task.composition.is_some()) {
+        true => Ok(()),
+        false => {
+            Err(Error::new(ErrorKind::Description, "tasks", "none has a `composition`, the network predicts products"))
+        }
+    }
 }

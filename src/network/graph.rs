@@ -5,7 +5,7 @@
 //! operation reads only values listed before it. Shapes are checked once, here and in `builder`; the planner trusts them.
 
 use crate::format::TensorId;
-use crate::ops::Activation;
+use crate::ops::{Activation, Combine, Rows};
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::discriminant;
@@ -17,8 +17,10 @@ pub struct Value(pub usize);
 /// Running statistics and affine of a batch norm, each a tensor of the layer's width.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Norm {
-    pub gamma: TensorId,
-    pub beta: TensorId,
+    /// `None`: ones.
+    pub gamma: Option<TensorId>,
+    /// `None`: zeros.
+    pub beta: Option<TensorId>,
     pub mean: TensorId,
     pub variance: TensorId,
     pub epsilon: f64,
@@ -29,8 +31,10 @@ pub struct Norm {
 pub struct Layer {
     pub weight: TensorId,
     pub bias: Option<TensorId>,
-    /// A batch norm folded into the layer by `plan/fold`.
+    /// A batch norm of the outputs, folded into the layer by `plan/fold`.
     pub norm: Option<Norm>,
+    /// A batch norm of the inputs, folded into the layer by `plan/fold`.
+    pub input_norm: Option<Norm>,
 }
 
 /// Where a partial product starts.
@@ -41,100 +45,167 @@ pub enum Start {
     Value(Value),
 }
 
-/// One operation. Networks build the upper ones; `Product` is made by `plan/split` and `plan/fuse` from `Linear`.
+/// What a product multiplies by.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Matrix {
+    /// Columns of a stored layer.
+    Layer(Layer, Vec<Columns>),
+    /// A computed matrix `[inputs, outputs]`, row-major.
+    Value(Value),
+}
+
+/// `length` consecutive inputs of a product, and the sum of columns of the layer that they meet: where each term begins,
+/// and whether it is subtracted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Columns {
+    pub length: usize,
+    pub terms: Vec<(usize, bool)>,
+}
+
+/// How the positions of a sequence become one row. No positions give zeros.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pool {
+    Sum,
+    Mean,
+    /// `sum_i weights[i, g] x[i, g]`, for as many equal parts of the row as there are weights.
+    Weighted(Value),
+}
+
+/// One operation. Networks build the upper ones; `Product` is made by `plan/split` and `plan/fuse` from `Linear` and
+/// `Generated`.
+///
+/// A value has one row, or a row per position of a sequence; an operation on both repeats the row.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
     /// The embedding (pooled, for a bag) or the dense values of a feature, by its slot.
     Feature(usize),
-    /// The scenario's row of a `[scenarios, width]` tensor.
+    /// The embeddings of a feature of kind `sequence`, a row per position of its group of equally long sequences.
+    Sequence { slot: usize, group: usize },
+    /// The scenario's part of a `[scenarios, ...]` tensor, flat.
     Scenario(TensorId),
+    /// 1 at the scenario's row, 0 elsewhere.
+    ScenarioOneHot,
+    /// A whole tensor, flat.
+    Weight(TensorId),
     /// The inputs side by side.
     Concat(Vec<Value>),
     /// `width` columns of `input` from `start`.
     Slice { input: Value, start: usize },
     /// `y = x W^T + b`
     Linear { input: Value, layer: Layer },
-    /// `y = (x - mean) / sqrt(variance + epsilon) * gamma + beta`, the running statistics of training.
-    BatchNorm { input: Value, norm: Norm },
+    /// `y = x W + b` with a computed `W`, `[inputs, outputs]` row-major.
+    Generated { input: Value, weight: Value, bias: Option<Value> },
+    /// `A B` of matrices that change with the scenario at most: `A` has `rows` rows.
+    MatMul { left: Value, right: Value, rows: usize },
+    /// `A[i, j] s[i]`: a matrix with scaled rows, both changing with the scenario at most.
+    ScaleRows { matrix: Value, scale: Value },
+    /// `y = (x - mean) / sqrt(variance + epsilon) * gamma + beta`, the running statistics of training from column `start`.
+    BatchNorm { input: Value, norm: Norm, start: usize },
+    /// The same with the moments of the row itself.
+    LayerNorm { input: Value, gamma: TensorId, beta: TensorId, epsilon: f64 },
+    /// `x / max(|x|_2, 1e-12)`
+    Normalize { input: Value },
     /// An activation, per element.
     Activation { input: Value, activation: Activation },
-    /// The product of two values of equal width, per element; a right side of width 1 is repeated.
-    Multiply { left: Value, right: Value },
+    /// The sum, difference or product of two values of equal width, per element; a right side of width 1 is repeated.
+    Combine { how: Combine, left: Value, right: Value },
     /// `exp(x) / sum(exp(x))` over the row.
     Softmax { input: Value },
+    /// 1 at the largest element, the first of them, 0 elsewhere.
+    Argmax { input: Value },
     /// `sum_e gate[e] * experts[e]`
     Mixture { gate: Value, experts: Vec<Value> },
-    /// The columns `columns` of a layer applied to `input`, added to `start` by ascending FMA, then to `addend`.
-    Product {
-        input: Value,
-        layer: Layer,
-        columns: Vec<(usize, usize)>,
-        start: Start,
-        addend: Option<Value>,
-        activation: Activation,
-    },
+    /// `sum_j left[g, j] * right[g, j]` for each of `width` equal parts.
+    Dot { left: Value, right: Value },
+    /// The inner product of each pair.
+    Dots { pairs: Vec<(Value, Value)> },
+    /// The positions of a sequence as one row.
+    Pool { input: Value, how: Pool },
+    /// A softmax over the positions, per column.
+    SoftmaxDown { input: Value },
+    /// The weight of each position after self-attention with softmax rows `base + queries keys^T`, pooled.
+    Attend { queries: Value, keys: Value, base: Option<Value>, rows: Rows },
+    /// `queries keys^T`, a row per position with a column per position.
+    Scores { queries: Value, keys: Value },
+    /// `input` times a matrix, added to `start` by ascending FMA, then to `addend`.
+    Product { input: Value, matrix: Matrix, start: Start, addend: Option<Value>, activation: Activation },
 }
 
 impl Op {
-    /// Calls `f` with every value that the operation reads.
-    pub fn inputs(&self, mut f: impl FnMut(Value)) {
+    /// Calls `f` with a reference to every value that the operation reads.
+    fn visit(&mut self, f: &mut dyn FnMut(&mut Value)) {
         match self {
-            Op::Feature(_) | Op::Scenario(_) => {}
-            Op::Concat(parts) => parts.iter().copied().for_each(f),
+            Op::Feature(_) | Op::Sequence { .. } | Op::Scenario(_) | Op::ScenarioOneHot | Op::Weight(_) => {}
+            Op::Concat(parts) => parts.iter_mut().for_each(f),
             Op::Slice { input, .. }
             | Op::Linear { input, .. }
             | Op::BatchNorm { input, .. }
+            | Op::LayerNorm { input, .. }
+            | Op::Normalize { input }
             | Op::Activation { input, .. }
-            | Op::Softmax { input } => f(*input),
-            Op::Multiply { left, right } => {
-                f(*left);
-                f(*right);
+            | Op::Softmax { input }
+            | Op::Argmax { input }
+            | Op::SoftmaxDown { input } => f(input),
+            Op::Generated { input, weight, bias } => {
+                f(input);
+                f(weight);
+                bias.iter_mut().for_each(f);
+            }
+            Op::MatMul { left, right, .. } | Op::Combine { left, right, .. } | Op::Dot { left, right } => {
+                f(left);
+                f(right);
+            }
+            Op::ScaleRows { matrix, scale } => {
+                f(matrix);
+                f(scale);
             }
             Op::Mixture { gate, experts } => {
-                f(*gate);
-                experts.iter().copied().for_each(f);
+                f(gate);
+                experts.iter_mut().for_each(f);
             }
-            Op::Product { input, start, addend, .. } => {
-                f(*input);
+            Op::Dots { pairs } => pairs.iter_mut().for_each(|(left, right)| {
+                f(left);
+                f(right);
+            }),
+            Op::Pool { input, how } => {
+                f(input);
+                if let Pool::Weighted(weights) = how {
+                    f(weights);
+                }
+            }
+            Op::Attend { queries, keys, base, .. } => {
+                f(queries);
+                f(keys);
+                base.iter_mut().for_each(f);
+            }
+            Op::Scores { queries, keys } => {
+                f(queries);
+                f(keys);
+            }
+            Op::Product { input, matrix, start, addend, .. } => {
+                f(input);
+                if let Matrix::Value(value) = matrix {
+                    f(value);
+                }
                 if let Start::Value(value) = start {
-                    f(*value);
+                    f(value);
                 }
-                if let Some(value) = addend {
-                    f(*value);
-                }
+                addend.iter_mut().for_each(f);
             }
         }
+    }
+
+    /// Every value that the operation reads.
+    pub fn inputs(&self) -> Vec<Value> {
+        let mut inputs = Vec::new();
+        self.clone().visit(&mut |value| inputs.push(*value));
+        inputs
     }
 
     /// The same operation reading `f(value)` wherever it read `value`.
     pub fn map_inputs(&self, f: impl Fn(Value) -> Value) -> Op {
         let mut op = self.clone();
-        match &mut op {
-            Op::Feature(_) | Op::Scenario(_) => {}
-            Op::Concat(parts) => parts.iter_mut().for_each(|part| *part = f(*part)),
-            Op::Slice { input, .. }
-            | Op::Linear { input, .. }
-            | Op::BatchNorm { input, .. }
-            | Op::Activation { input, .. }
-            | Op::Softmax { input } => *input = f(*input),
-            Op::Multiply { left, right } => {
-                *left = f(*left);
-                *right = f(*right);
-            }
-            Op::Mixture { gate, experts } => {
-                *gate = f(*gate);
-                experts.iter_mut().for_each(|expert| *expert = f(*expert));
-            }
-            Op::Product { input, start, addend, .. } => {
-                *input = f(*input);
-                if let Start::Value(value) = start {
-                    *value = f(*value);
-                }
-                if let Some(value) = addend {
-                    *value = f(*value);
-                }
-            }
-        }
+        op.visit(&mut |value| *value = f(*value));
         op
     }
 }
@@ -145,6 +216,8 @@ pub struct Node {
     pub op: Op,
     pub width: usize,
     pub name: String,
+    /// The group of sequences whose positions are its rows; `None` for a value of one row.
+    pub sequence: Option<usize>,
 }
 
 /// A network: its operations, and for each task the value that is its probability (`None` for a composed task).
@@ -161,7 +234,7 @@ impl Graph {
     pub fn add(&mut self, op: Op, width: usize, name: impl Into<String>) -> Value {
         let mut hasher = DefaultHasher::new();
         discriminant(&op).hash(&mut hasher);
-        op.inputs(|value| value.hash(&mut hasher));
+        op.inputs().hash(&mut hasher);
         let alike = self.seen.entry(hasher.finish()).or_default();
         if let Some(place) =
             alike.iter().find(|place| self.nodes[**place].op == op && self.nodes[**place].width == width)
@@ -169,7 +242,17 @@ impl Graph {
             return Value(*place);
         }
         alike.push(self.nodes.len());
-        self.nodes.push(Node { op, width, name: name.into() });
+        self.push(op, width, name)
+    }
+
+    /// Adds an operation, also if an equal one is there.
+    pub fn push(&mut self, op: Op, width: usize, name: impl Into<String>) -> Value {
+        let sequence = match &op {
+            Op::Sequence { group, .. } => Some(*group),
+            Op::Pool { .. } => None,
+            op => op.inputs().into_iter().find_map(|value| self.sequence(value)),
+        };
+        self.nodes.push(Node { op, width, name: name.into(), sequence });
         Value(self.nodes.len() - 1)
     }
 
@@ -185,11 +268,16 @@ impl Graph {
         &self.nodes[value.0].name
     }
 
+    /// The group of sequences whose positions are the rows of a value.
+    pub fn sequence(&self, value: Value) -> Option<usize> {
+        self.nodes[value.0].sequence
+    }
+
     /// How many operations and outputs read each value.
     pub fn uses(&self) -> Vec<usize> {
         let mut uses = vec![0; self.nodes.len()];
         for node in &self.nodes {
-            node.op.inputs(|value| uses[value.0] += 1);
+            node.op.inputs().into_iter().for_each(|value| uses[value.0] += 1);
         }
         self.outputs.iter().flatten().for_each(|value| uses[value.0] += 1);
         uses

@@ -40,14 +40,10 @@ pub fn build(b: &mut Builder<'_>) -> Result<Vec<Option<Value>>, Error> {
     }
     let block = Block { activation: p.activation, batch_norm: p.batch_norm };
 
-    let x = b.features();
-    let experts =
-        (0..p.experts).map(|e| b.mlp(&format!("experts.{e}"), x, &p.expert, block)).collect::<Result<Vec<_>, _>>()?;
+    let x = b.features()?;
+    let experts = b.experts("experts", p.experts, x, &p.expert, block)?;
     b.per_task(|b, task| {
-        let hidden = b.mlp(&format!("gates.{task}.hidden"), x, &p.gate, block)?;
-        let logits = b.linear(&format!("gates.{task}.out"), hidden, p.experts)?;
-        let gate = b.softmax(logits);
-        let mixed = b.mixture(&format!("mixture.{task}"), gate, &experts);
+        let mixed = b.gated(&format!("gates.{task}"), x, &p.gate, &experts, block)?;
         let tower = b.mlp(&format!("towers.{task}"), mixed, &p.tower, block)?;
         b.head(task, tower)
     })

@@ -63,8 +63,8 @@ pub fn build(b: &mut Builder<'_>) -> Result<Vec<Option<Value>>, Error> {
         personal.push(b.feature(slot));
     }
 
-    let x = b.features();
-    let scenario = b.scenario_row("scenario_embedding.weight", p.domain)?;
+    let x = b.features()?;
+    let scenario = b.scenario("scenario_embedding.weight", &[p.domain])?;
     let gate_input = b.concat(&[scenario, x]);
     let gate = gate_nu(b, "epnet", gate_input, p.gate, b.width(x), p.gamma)?;
     let o = b.multiply("epnet", gate, x);

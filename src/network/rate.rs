@@ -70,12 +70,9 @@ pub fn complete_rates(graph: &Graph, features: &[Rate], rates: &mut Vec<Rate>) {
     for node in &graph.nodes[rates.len()..] {
         let rate = match &node.op {
             Op::Feature(slot) => features[*slot],
-            Op::Scenario(_) => Rate::Scenario,
-            op => {
-                let mut rate = Rate::Model;
-                op.inputs(|value| rate = rate.join(rates[value.0]));
-                rate
-            }
+            Op::Sequence { .. } => Rate::Request,
+            Op::Scenario(_) | Op::ScenarioOneHot => Rate::Scenario,
+            op => op.inputs().into_iter().map(|value| rates[value.0]).fold(Rate::Model, Rate::join),
         };
         rates.push(rate);
     }

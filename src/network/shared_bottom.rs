@@ -29,7 +29,7 @@ pub fn build(b: &mut Builder<'_>) -> Result<Vec<Option<Value>>, Error> {
     check_sizes("network.tower", &p.tower)?;
     let block = Block { activation: p.activation, batch_norm: p.batch_norm };
 
-    let x = b.features();
+    let x = b.features()?;
     let h = b.mlp("bottom", x, &p.bottom, block)?;
     b.per_task(|b, task| {
         let tower = b.mlp(&format!("towers.{task}"), h, &p.tower, block)?;

@@ -1,6 +1,7 @@
-//! `out = f(x)`, `out = x * y`, `out = x * scale + shift`, `out = x`, per element.
+//! `out = f(x)`, `out = x + y` and its like, `out = x * scale + shift`, `out = x`, per element.
 
 use super::{Activation, Context, Span};
+use crate::kernels;
 
 /// `out = activation(input)`
 #[derive(Debug)]
@@ -16,17 +17,21 @@ impl Unary {
     }
 }
 
-/// `out = left * right`; a right side of width 1 is repeated.
+/// `out = left (+, -, *) right`; a right side of width 1 is repeated.
 #[derive(Debug)]
-pub struct Multiply {
+pub struct Combine {
+    pub how: kernels::Combine,
     pub left: Span,
     pub right: Span,
     pub output: Span,
+    /// Rows where they are not those of the call: for matrices.
+    pub rows: Option<usize>,
 }
 
-impl Multiply {
+impl Combine {
     pub(super) fn run(&self, context: &mut Context<'_>) {
-        context.kernels.multiply(context.memory, context.rows, self.left, self.right, self.output);
+        let rows = self.rows.unwrap_or(context.rows);
+        context.kernels.combine(context.memory, rows, self.how, self.left, self.right, self.output);
     }
 }
 

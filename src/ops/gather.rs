@@ -1,11 +1,22 @@
-//! `out[r] = table[row(value[r])]`, or for a bag `out[r] = pool_i table[row(value[r, i])]`; an empty bag gives zeros.
+//! `out[r] = table[row(value[r])]`, or for a bag `out[r] = pool_i table[row(value[r, i])]`; an empty bag gives zeros. A
+//! sequence is the bag of a request, unpooled: `out[i] = table[row(value[i])]`.
 //!
 //! Rows are found first, for the whole tile, so that the kernel can prefetch table rows ahead; they are widened to f32 and
 //! written at their final offset. A bag that is absent altogether is a bag of one missing value.
 
-use super::{Context, Element, Lookup, Pooling, Span};
+use super::{Context, Element, Lookup, Picked, Pooling, Span};
 use crate::kernels::Table;
 use crate::request::Column;
+
+/// The values of a row of a feature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PerRow {
+    One,
+    /// Any number, pooled to one vector.
+    Bag(Pooling),
+    /// The rows of the call are the positions.
+    Sequence,
+}
 
 /// The embedding of one feature.
 #[derive(Debug)]
@@ -15,26 +26,38 @@ pub struct Gather {
     pub table: usize,
     pub element: Element,
     pub lookup: Lookup,
-    /// How the bag is pooled; `None` for a feature of one value per row.
-    pub pooling: Option<Pooling>,
+    /// How many values a row has.
+    pub values: PerRow,
     pub output: Span,
 }
 
 impl Gather {
     pub(super) fn run(&self, context: &mut Context<'_>) {
         let columns = context.columns;
-        match (self.pooling, context.bound.column(columns, self.feature)) {
-            (Some(pooling), Some(column)) => self.bags(context, column, pooling),
-            (None, Some(column)) => {
-                let ids = &mut context.ids[..context.rows];
-                self.lookup.rows(&column.values, context.first, ids, &mut context.counters[self.feature]);
-                self.singles(context);
-            }
+        match (self.values, context.bound.column(columns, self.feature)) {
+            (PerRow::Bag(pooling), Some(column)) => self.bags(context, column, pooling),
+            (PerRow::Sequence, Some(column)) => self.consecutive(context, column, 0),
+            (PerRow::One, Some(column)) => match context.picked {
+                Picked::From(first) => self.consecutive(context, column, first),
+                Picked::These(picked) => {
+                    let counters = &mut context.counters[self.feature];
+                    for (id, place) in context.ids.iter_mut().zip(picked) {
+                        self.lookup.rows(&column.values, *place as usize, std::slice::from_mut(id), counters);
+                    }
+                    self.singles(context);
+                }
+            },
             (_, None) => {
                 self.lookup.absent(&mut context.ids[..context.rows], &mut context.counters[self.feature]);
                 self.singles(context);
             }
         }
+    }
+
+    fn consecutive(&self, context: &mut Context<'_>, column: &Column<'_>, first: usize) {
+        let ids = &mut context.ids[..context.rows];
+        self.lookup.rows(&column.values, first, ids, &mut context.counters[self.feature]);
+        self.singles(context);
     }
 
     fn table<'a>(&self, tables: &dyn Fn(usize) -> &'a [u8]) -> Table<'a> {
@@ -49,23 +72,25 @@ impl Gather {
     /// Takes as many rows at a time as their ids fit into the scratch: at least one, by the limit on bags.
     fn bags(&self, context: &mut Context<'_>, column: &Column<'_>, pooling: Pooling) {
         let boundaries = column.row_offsets.unwrap_or_default();
-        let boundary = |row: usize| boundaries[context.first + row] as usize;
+        let bag = |row: usize| {
+            let place = context.picked.place(row);
+            boundaries[place] as usize..boundaries[place + 1] as usize
+        };
         let mut row = 0;
         while row < context.rows {
-            let start = boundary(row);
-            let mut end = row + 1;
-            while end < context.rows && boundary(end + 1) - start <= context.ids.len() {
-                end += 1;
+            let (first, mut filled) = (row, 0);
+            context.offsets[0] = 0;
+            while row < context.rows && filled + bag(row).len() <= context.ids.len() {
+                let values = bag(row);
+                let ids = &mut context.ids[filled..filled + values.len()];
+                self.lookup.rows(&column.values, values.start, ids, &mut context.counters[self.feature]);
+                filled += values.len();
+                row += 1;
+                context.offsets[row - first] = filled as u32;
             }
-            let ids = &mut context.ids[..boundary(end) - start];
-            self.lookup.rows(&column.values, start, ids, &mut context.counters[self.feature]);
-            let offsets = &mut context.offsets[..=end - row];
-            for (i, offset) in offsets.iter_mut().enumerate() {
-                *offset = (boundary(row + i) - start) as u32;
-            }
-            let output = Span { offset: self.output.offset + row * self.output.stride, ..self.output };
+            let (ids, offsets) = (&context.ids[..filled], &context.offsets[..=row - first]);
+            let output = Span { offset: self.output.offset + first * self.output.stride, ..self.output };
             context.kernels.gather_pooled(context.memory, self.table(context.tables), ids, offsets, pooling, output);
-            row = end;
         }
     }
 }

@@ -12,19 +12,19 @@ pub struct Head {
 }
 
 impl Head {
-    /// Writes one score per element of `out`; returns how many were not finite.
-    pub fn run(&self, memory: &[f32], out: &mut [f32]) -> u64 {
+    /// Gives one score per row to `write`; returns how many were not finite.
+    pub fn run(&self, memory: &[f32], rows: usize, mut write: impl FnMut(usize, f32)) -> u64 {
         let mut replaced = 0;
-        for (row, out) in out.iter_mut().enumerate() {
+        for row in 0..rows {
             let mut factors = self.factors.iter().map(|factor| memory[factor.offset + row * factor.stride]);
             let first = factors.next().unwrap_or(f32::NAN);
             let score = factors.fold(first, |product, factor| product * factor);
-            *out = if score.is_finite() {
-                score
+            if score.is_finite() {
+                write(row, score);
             } else {
                 replaced += 1;
-                self.fallback
-            };
+                write(row, self.fallback);
+            }
         }
         replaced
     }
@@ -40,7 +40,7 @@ mod tests {
         let span = |offset, stride| Span { offset, stride, width: 1 };
         let head = Head { factors: vec![span(0, 2), span(1, 2)], fallback: 0.125 };
         let mut out = [0.0; 2];
-        assert_eq!(head.run(&memory, &mut out), 1);
+        assert_eq!(head.run(&memory, 2, |row, score| out[row] = score), 1);
         assert_eq!(out, [0.125, 0.125]);
     }
 }

@@ -30,7 +30,7 @@ impl Load {
                 out.fill(self.missing);
                 continue;
             };
-            let from = (context.first + row) * width;
+            let from = context.picked.place(row) * width;
             for (column, (out, value)) in out.iter_mut().zip(&values[from..from + width]).enumerate() {
                 *out = if value.is_finite() {
                     self.scaling.apply(column, *value)

@@ -3,25 +3,35 @@
 //! All values of a scorer live in one memory of f32; an operation holds the spans that it reads and writes, and runs on
 //! the rows of a tile. Spans were laid out by `plan/arena`; kernels check them against the memory once per call.
 
+mod attend;
+mod block;
 mod dense;
+mod dot;
 mod elementwise;
 mod gather;
 mod head;
 mod load;
 mod mixture;
+mod norm;
+mod pool;
 mod scenario;
 mod softmax;
 mod transform;
 
-pub use crate::kernels::{Activation, Element, Kernels, Panels, Pooling, Span, Start};
-pub use dense::Dense;
-pub use elementwise::{Affine, Copy, Multiply, Unary};
-pub use gather::Gather;
+pub use crate::kernels::{Activation, Combine, Element, Kernels, Panels, Pooling, Rows, Span, Start};
+pub use attend::{Attend, SoftmaxDown};
+pub use block::{Enter, Leave};
+pub use dense::{Dense, Generated, Kept};
+pub use dot::{Dots, Scores};
+pub use elementwise::{Affine, Combine as Combination, Copy, Unary};
+pub use gather::{Gather, PerRow};
 pub use head::Head;
 pub use load::Load;
 pub use mixture::Mixture;
-pub use scenario::ScenarioRow;
-pub use softmax::Softmax;
+pub use norm::{LayerNorm, Normalize};
+pub use pool::Pool;
+pub use scenario::{OneHot, Stored};
+pub use softmax::{Argmax, Softmax};
 pub use transform::{FeatureCounters, Lookup, Mapping, Scaling};
 
 use crate::request::{Bound, Column};
@@ -30,12 +40,18 @@ use crate::request::{Bound, Column};
 pub struct Context<'a> {
     pub kernels: &'static Kernels,
     pub memory: &'a mut [f32],
-    /// Rows to compute: at most the tile of the plan.
+    /// Rows to compute: at most the tile of the plan, or the positions of a sequence.
     pub rows: usize,
-    /// The first of them in the columns of the call.
-    pub first: usize,
+    /// Which rows of the columns they are.
+    pub picked: Picked<'a>,
+    /// The row of the tile whose positions are computed.
+    pub candidate: usize,
     /// The row of the scenario tensors.
     pub scenario: usize,
+    /// The model's matrices where they are kept; empty: they are in the memory.
+    pub model_values: &'a [f32],
+    /// The scenario's matrices where they are kept; empty: they are in the memory.
+    pub scenario_values: &'a [f32],
     pub columns: &'a [Column<'a>],
     pub bound: &'a Bound,
     /// The bytes of a tensor, by its number in the file.
@@ -47,52 +63,73 @@ pub struct Context<'a> {
     pub counters: &'a mut [FeatureCounters],
 }
 
-/// One operation of a plan.
-#[derive(Debug)]
-pub enum Operation {
-    Gather(Gather),
-    Load(Load),
-    ScenarioRow(ScenarioRow),
-    Dense(Dense),
-    Unary(Unary),
-    Multiply(Multiply),
-    Affine(Affine),
-    Copy(Copy),
-    Softmax(Softmax),
-    Mixture(Mixture),
+/// Which rows of the columns of a call are computed.
+#[derive(Clone, Copy, Debug)]
+pub enum Picked<'a> {
+    /// Consecutive rows from this one.
+    From(usize),
+    /// These rows.
+    These(&'a [u32]),
 }
 
-impl Operation {
-    /// What `inspect` calls it.
-    pub fn name(&self) -> &'static str {
+impl Picked<'_> {
+    /// The place in the columns of row `row` of the tile.
+    pub fn place(self, row: usize) -> usize {
         match self {
-            Operation::Gather(op) if op.pooling.is_some() => "pool",
-            Operation::Gather(_) => "gather",
-            Operation::Load(_) => "load",
-            Operation::ScenarioRow(_) => "scenario",
-            Operation::Dense(_) => "dense",
-            Operation::Unary(_) => "unary",
-            Operation::Multiply(_) => "multiply",
-            Operation::Affine(_) => "affine",
-            Operation::Copy(_) => "copy",
-            Operation::Softmax(_) => "softmax",
-            Operation::Mixture(_) => "mixture",
+            Picked::From(first) => first + row,
+            Picked::These(rows) => rows[row] as usize,
         }
     }
+}
 
-    /// Computes the operation for the rows of `context`.
-    pub fn run(&self, context: &mut Context<'_>) {
-        match self {
-            Operation::Gather(op) => op.run(context),
-            Operation::Load(op) => op.run(context),
-            Operation::ScenarioRow(op) => op.run(context),
-            Operation::Dense(op) => op.run(context),
-            Operation::Unary(op) => op.run(context),
-            Operation::Multiply(op) => op.run(context),
-            Operation::Affine(op) => op.run(context),
-            Operation::Copy(op) => op.run(context),
-            Operation::Softmax(op) => op.run(context),
-            Operation::Mixture(op) => op.run(context),
+/// Implements what every operation has: a variant, a name for `inspect`, and `run`.
+macro_rules! operations {
+    ($($operation:ident => $name:literal),* $(,)?) => {
+        /// One operation of a plan.
+        #[derive(Debug)]
+        pub enum Operation {
+            $($operation($operation),)*
         }
-    }
+
+        impl Operation {
+            /// What `inspect` calls it.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Operation::$operation(_) => $name,)*
+                }
+            }
+
+            /// Computes the operation for the rows of `context`.
+            pub fn run(&self, context: &mut Context<'_>) {
+                match self {
+                    $(Operation::$operation(op) => op.run(context),)*
+                }
+            }
+        }
+    };
+}
+
+operations! {
+    Gather => "gather",
+    Load => "load",
+    Stored => "stored",
+    OneHot => "one-hot",
+    Dense => "dense",
+    Generated => "generated",
+    Unary => "unary",
+    Combination => "combine",
+    Affine => "affine",
+    LayerNorm => "layer-norm",
+    Normalize => "normalize",
+    Copy => "copy",
+    Softmax => "softmax",
+    Argmax => "argmax",
+    Mixture => "mixture",
+    Dots => "dots",
+    Scores => "scores",
+    Pool => "pool",
+    SoftmaxDown => "softmax-down",
+    Attend => "attend",
+    Enter => "enter",
+    Leave => "leave",
 }

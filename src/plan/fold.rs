@@ -1,21 +1,29 @@
-//! Work of model rate goes into the weights: a batch norm over a linear layer that nothing else reads becomes part of it.
+//! Work of model rate goes into the weights: a batch norm before or after a linear layer becomes part of it.
 //!
-//! With `s = gamma / sqrt(variance + epsilon)`: `W' = s W` and `b' = (b - mean) s + beta`, computed in f64 at packing.
+//! After, with `s = gamma / sqrt(variance + epsilon)`: `W' = s W` and `b' = (b - mean) s + beta`, if nothing else reads the
+//! layer. Before: `W' = W s` and `b' = b + W (beta - mean s)`. Both are computed in f64 at packing.
 
 use super::rewrite::rewrite;
 use crate::network::graph::{Graph, Layer, Op};
 
 pub fn fold(graph: &Graph) -> Graph {
     let uses = graph.uses();
-    rewrite(graph, |folded, node, op| {
-        if let (Op::BatchNorm { input: source, norm }, Op::BatchNorm { input, .. }) = (&node.op, &op)
-            && let Op::Linear { input: before, layer: layer @ Layer { norm: None, .. } } = *folded.op(*input)
-            && uses[source.0] == 1
-        {
+    rewrite(graph, |folded, node, op| match (&node.op, &op) {
+        (Op::BatchNorm { input: source, norm, .. }, Op::BatchNorm { input, .. }) if uses[source.0] == 1 => {
+            let Op::Linear { input: before, layer: layer @ Layer { norm: None, .. } } = *folded.op(*input) else {
+                return folded.add(op, node.width, &node.name);
+            };
             let layer = Layer { norm: Some(*norm), ..layer };
             let name = folded.name(*input).to_owned();
-            return folded.add(Op::Linear { input: before, layer }, node.width, name);
+            folded.add(Op::Linear { input: before, layer }, node.width, name)
         }
-        folded.add(op, node.width, &node.name)
+        (_, Op::Linear { input, layer }) => {
+            let Op::BatchNorm { input: before, norm, .. } = *folded.op(*input) else {
+                return folded.add(op, node.width, &node.name);
+            };
+            let layer = Layer { input_norm: Some(norm), ..*layer };
+            folded.add(Op::Linear { input: before, layer }, node.width, &node.name)
+        }
+        _ => folded.add(op, node.width, &node.name),
     })
 }

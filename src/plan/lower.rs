@@ -1,16 +1,17 @@
 //! From the graph to steps: each node becomes an operation with its spans, packed weights and kernel.
 
-use super::arena::Arena;
+use super::arena::{Arena, block_ends};
 use super::pack::{affine, element, pack};
-use super::prune::Tasks;
-use super::{PlanOptions, Stage, Step};
+use super::schedule::Scheduled;
+use super::{PlanOptions, Stage, Step, StepRows};
 use crate::error::{Error, ErrorKind};
 use crate::format::{self, DenseTransform, Description, FeatureKind, RowTransform, Store, TensorId, Vocabulary};
 use crate::network::Rate;
-use crate::network::graph::{self, Graph, Op, Value};
+use crate::network::graph::{self, Matrix, Node, Op, Pool as Pooled, Value};
 use crate::ops::{
-    Affine, Copy, Dense, Gather, Kernels, Load, Lookup, Mapping, Mixture, Multiply, Operation, Pooling, Scaling,
-    ScenarioRow, Softmax, Span, Start, Unary,
+    Affine, Argmax, Attend, Combination, Combine, Copy, Dense, Dots, Enter, Gather, Generated, Kept, Kernels, LayerNorm,
+    Leave, Load, Lookup, Mapping, Mixture, Normalize, OneHot, Operation, PerRow, Pool, Pooling, Scaling, Scores, Softmax,
+    SoftmaxDown, Span, Start, Stored, Unary,
 };
 
 /// What lowering reads.
@@ -21,132 +22,362 @@ pub struct Lowering<'a> {
     pub kernels: &'static Kernels,
     pub options: &'a PlanOptions,
     pub arena: &'a Arena,
-    pub stages: &'a [Stage],
+    pub plan: &'a Scheduled,
     pub rates: &'a [Rate],
-    pub tasks: &'a [Tasks],
+}
+
+/// What a node becomes, before it is a step.
+struct Lowered {
+    operation: Operation,
+    shape: String,
+    kernel: String,
+    bytes: usize,
+    multiply_adds: usize,
 }
 
 impl Lowering<'_> {
-    /// The steps of `graph` in its order, each with its stage.
-    pub fn steps(&self, graph: &Graph) -> Result<Vec<(Stage, Step)>, Error> {
+    /// The steps of the graph in its order, each with its stage.
+    pub fn steps(&self) -> Result<Vec<(Stage, Step)>, Error> {
+        let Scheduled { graph, in_block, dependents, .. } = self.plan;
+        let ends = block_ends(in_block, dependents);
         let mut steps = Vec::with_capacity(graph.nodes.len());
-        for index in 0..graph.nodes.len() {
-            self.node(graph, index, |stage, step| steps.push((stage, step)))?;
+        for (index, node) in graph.nodes.iter().enumerate() {
+            if in_block[index] && ends[index].0 == index {
+                self.enter(ends[index], &mut steps);
+            }
+            if let Op::Concat(_) = node.op {
+                for transfer in &self.arena.transfers[index] {
+                    let (input, output) = (self.read(transfer.part, index), transfer.to);
+                    let copy = self.plain(Operation::Copy(Copy { input, output }), format!("{}", input.width));
+                    steps.push((self.plan.stages[index], self.step(index, copy)));
+                }
+            } else if !matches!(node.op, Op::Slice { .. }) {
+                let lowered = self.node(node, index)?;
+                steps.push((self.plan.stages[index], self.step(index, lowered)));
+            }
+            if in_block[index] && node.sequence.is_none() {
+                let leave = Leave { inside: self.output(index), outside: self.arena.spans[index] };
+                let lowered = self.plain(Operation::Leave(leave), format!("{}", node.width));
+                steps.push((self.plan.stages[index], self.step(index, lowered)));
+            }
         }
         Ok(steps)
     }
 
-    fn node(&self, graph: &Graph, index: usize, mut push: impl FnMut(Stage, Step)) -> Result<(), Error> {
-        let node = &graph.nodes[index];
-        let stage = self.stages[index];
-        let output = self.arena.spans[index];
-        let span = |value: Value| self.read(value, stage);
-        let mut kernel = self.kernels.name().to_owned();
-        let mut bytes = 0;
-        let mut shape = format!("{}", node.width);
-        let operation = match &node.op {
-            Op::Slice { .. } | Op::Linear { .. } => return Ok(()),
-            Op::Concat(_) => {
-                for transfer in &self.arena.transfers[index] {
-                    let input = span(transfer.part);
-                    let operation = Operation::Copy(Copy { input, output: transfer.to });
-                    let (shape, kernel) = (format!("{}", input.width), kernel.clone());
-                    push(stage, self.step(index, operation, node.name.clone(), shape, kernel, 0));
-                }
-                return Ok(());
-            }
-            Op::Feature(slot) => {
-                let feature = &self.description.features[*slot];
-                match (&feature.kind, self.tables[*slot]) {
-                    (FeatureKind::Id(described) | FeatureKind::Ids { lookup: described, .. }, Some(table)) => {
-                        let tensor = self.store.tensor(table);
-                        bytes = tensor.bytes.len();
-                        shape = format!("{}x{}", tensor.shape[0], tensor.shape[1]);
-                        kernel = format!("{kernel}-{}", tensor.dtype.name().to_lowercase());
-                        Operation::Gather(Gather {
-                            feature: *slot,
-                            table: table.index(),
-                            element: element(&tensor)?,
-                            lookup: lookup(described, tensor.shape[0]),
-                            pooling: pooling(&feature.kind),
-                            output,
-                        })
-                    }
-                    (FeatureKind::Dense(dense), _) => Operation::Load(load(*slot, dense, output)),
-                    _ => return Err(Error::new(ErrorKind::Internal, &feature.name, "has no table")),
+    /// Brings in the rows that the block from `start` to `end` reads and does not compute.
+    fn enter(&self, (start, end): (usize, usize), steps: &mut Vec<(Stage, Step)>) {
+        let graph = &self.plan.graph;
+        let mut entered: Vec<(Value, usize)> = Vec::new();
+        for index in start..=end {
+            for value in graph.nodes[index].op.inputs() {
+                let is_inside = (start..=end).contains(&value.0);
+                let is_row = self.plan.stages[value.0] == Stage::Candidate && graph.sequence(value).is_none();
+                match entered.iter_mut().find(|(known, _)| *known == value) {
+                    Some((_, reader)) => *reader = index,
+                    None if is_row && !is_inside => entered.push((value, index)),
+                    None => {}
                 }
             }
-            Op::Scenario(table) => {
-                let tensor = self.store.tensor(*table);
-                bytes = tensor.bytes.len();
-                shape = format!("{}x{}", tensor.shape[0], tensor.shape[1]);
-                let element = element(&tensor)?;
-                let scenarios = tensor.shape[0];
-                Operation::ScenarioRow(ScenarioRow { table: table.index(), element, scenarios, output })
+        }
+        for (value, _) in entered {
+            if let Some(inside) = self.arena.staged[value.0] {
+                let enter = Enter { outside: self.arena.spans[value.0], inside };
+                let lowered = self.plain(Operation::Enter(enter), format!("{}", inside.width));
+                let mut step = self.step(start, lowered);
+                step.tasks = self.plan.tasks[start..=end].iter().fold(0, |all, tasks| all | tasks);
+                graph.name(value).clone_into(&mut step.name);
+                steps.push((Stage::Candidate, step));
             }
-            Op::BatchNorm { input, norm } => {
+        }
+    }
+
+    fn node(&self, node: &Node, index: usize) -> Result<Lowered, Error> {
+        let output = self.output(index);
+        let span = |value: Value| self.read(value, index);
+        let width = node.width;
+        let shape = format!("{width}");
+        let positions = node.sequence.map_or(1, |group| self.description.sequence_length(group));
+        let count = |lowered: Lowered, multiply_adds: usize| Lowered { multiply_adds: multiply_adds * positions, ..lowered };
+        Ok(match &node.op {
+            Op::Slice { .. } | Op::Concat(_) | Op::Linear { .. } | Op::Generated { .. } => {
+                return Err(Error::new(ErrorKind::Internal, &node.name, "was not lowered by the passes before"));
+            }
+            Op::Feature(slot) | Op::Sequence { slot, .. } => self.feature(*slot, output)?,
+            Op::Scenario(table) => self.stored(*table, Some(self.description.scenario_rows), output)?,
+            Op::Weight(table) => self.stored(*table, None, output)?,
+            Op::ScenarioOneHot => self.plain(Operation::OneHot(OneHot { output }), shape),
+            Op::BatchNorm { input, norm, start } => {
                 let (scale, shift) = affine(self.store, norm)?;
-                let round = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect();
-                Operation::Affine(Affine { input: span(*input), scale: round(scale), shift: round(shift), output })
+                let part = |values: Vec<f64>| values[*start..start + width].iter().map(|value| *value as f32).collect();
+                let affine = Affine { input: span(*input), scale: part(scale), shift: part(shift), output };
+                self.plain(Operation::Affine(affine), shape)
+            }
+            Op::LayerNorm { input, gamma, beta, epsilon } => {
+                let (gamma, beta) = (self.store.tensor(*gamma).to_f32()?, self.store.tensor(*beta).to_f32()?);
+                let (input, epsilon) = (span(*input), *epsilon as f32);
+                self.plain(Operation::LayerNorm(LayerNorm { input, gamma, beta, epsilon, output }), shape)
+            }
+            Op::Normalize { input } => {
+                self.plain(Operation::Normalize(Normalize { input: span(*input), output }), shape)
             }
             Op::Activation { input, activation } => {
-                Operation::Unary(Unary { activation: *activation, input: span(*input), output })
+                let unary = Unary { activation: *activation, input: span(*input), output };
+                self.plain(Operation::Unary(unary), shape)
             }
-            Op::Multiply { left, right } => {
-                Operation::Multiply(Multiply { left: span(*left), right: span(*right), output })
+            Op::Combine { how, left, right } => {
+                let combination =
+                    Combination { how: *how, left: span(*left), right: span(*right), output, rows: None };
+                self.plain(Operation::Combination(combination), shape)
             }
-            Op::Softmax { input } => Operation::Softmax(Softmax { input: span(*input), output }),
+            Op::ScaleRows { matrix, scale } => {
+                let (matrix, scale) = (span(*matrix), span(*scale));
+                let (rows, columns) = (scale.width, width / scale.width);
+                let combination = Combination {
+                    how: Combine::Multiply,
+                    left: rows_of(matrix, columns),
+                    right: rows_of(scale, 1),
+                    output: rows_of(output, columns),
+                    rows: Some(rows),
+                };
+                self.plain(Operation::Combination(combination), format!("{rows}x{columns}"))
+            }
+            Op::MatMul { left, right, rows } => {
+                let (left, right) = (span(*left), span(*right));
+                let (inner, columns) = (left.width / rows, width / rows);
+                let generated = Generated {
+                    input: rows_of(left, inner),
+                    weight: right,
+                    kept: None,
+                    start: Start::Zero,
+                    addend: None,
+                    activation: crate::ops::Activation::Identity,
+                    output: rows_of(output, columns),
+                    rows: Some(*rows),
+                };
+                let shape = format!("{rows}x{inner}x{columns}");
+                count(self.plain(Operation::Generated(generated), shape), rows * inner * columns)
+            }
+            Op::Softmax { input } => self.plain(Operation::Softmax(Softmax { input: span(*input), output }), shape),
+            Op::Argmax { input } => self.plain(Operation::Argmax(Argmax { input: span(*input), output }), shape),
+            Op::SoftmaxDown { input } => {
+                self.plain(Operation::SoftmaxDown(SoftmaxDown { input: span(*input), output }), shape)
+            }
             Op::Mixture { gate, experts } => {
-                shape = format!("{}x{}", experts.len(), node.width);
-                let experts = experts.iter().map(|expert| span(*expert)).collect();
-                Operation::Mixture(Mixture { gate: span(*gate), experts, output })
+                let shape = format!("{}x{width}", experts.len());
+                let spans = experts.iter().map(|expert| span(*expert)).collect();
+                let mixture = Operation::Mixture(Mixture { gate: span(*gate), experts: spans, output });
+                count(self.plain(mixture, shape), experts.len() * width)
             }
-            Op::Product { input, layer, columns, start, addend, activation } => {
-                let weights = pack(self.store, layer, columns, node.width, self.options.precision)?;
-                let rows = if stage == Stage::Candidate { self.options.tile } else { 1 };
-                kernel = self.kernels.dense_name(weights.element(), rows).to_owned();
-                bytes = weights.bytes();
-                shape = format!("{}x{}", weights.depth(), weights.columns());
+            Op::Dot { left, right } => {
+                let (left, right) = (span(*left), span(*right));
+                let dots = Operation::Dots(Dots { pairs: vec![[left, right, output]] });
+                count(self.plain(dots, format!("{}x{width}", left.width / width)), left.width)
+            }
+            Op::Dots { pairs } => {
+                let spans = |(column, (left, right)): (usize, &(Value, Value))| {
+                    let output = Span { offset: output.offset + column, width: 1, ..output };
+                    [span(*left), span(*right), output]
+                };
+                let pairs: Vec<[Span; 3]> = pairs.iter().enumerate().map(spans).collect();
+                let multiply_adds = pairs.iter().map(|[left, ..]| left.width).sum();
+                count(self.plain(Operation::Dots(Dots { pairs }), shape), multiply_adds)
+            }
+            Op::Scores { queries, keys } => {
+                let (queries, keys) = (span(*queries), span(*keys));
+                let scores = Operation::Scores(Scores { queries, keys, output });
+                count(self.plain(scores, format!("{}x{width}", keys.width)), keys.width * width)
+            }
+            Op::Attend { queries, keys, base, rows } => {
+                let length = self.length(*keys);
+                let (queries, keys, base) = (span(*queries), span(*keys), base.map(span));
+                let no_scratch = || Error::new(ErrorKind::Internal, &node.name, "has no scratch");
+                let scratch = self.arena.scratch[index].ok_or_else(no_scratch)?;
+                let attend = Operation::Attend(Attend { queries, keys, base, rows: *rows, scratch, output });
+                count(self.plain(attend, format!("{}x{length}", keys.width)), keys.width * length)
+            }
+            Op::Pool { input, how } => {
+                let (weights, is_mean) = match how {
+                    Pooled::Sum => (None, false),
+                    Pooled::Mean => (None, true),
+                    Pooled::Weighted(weights) => (Some(span(*weights)), false),
+                };
+                let length = self.length(*input);
+                let pool = Operation::Pool(Pool { input: span(*input), weights, is_mean, output });
+                count(self.plain(pool, format!("{length}x{width}")), if weights.is_some() { length * width } else { 0 })
+            }
+            Op::Product { input, matrix, start, addend, activation } => {
+                let depth = self.plan.graph.width(*input);
+                let shape = format!("{depth}x{width}");
+                let (input, addend, activation) = (span(*input), addend.map(span), *activation);
                 let start = match start {
                     graph::Start::Zero => Start::Zero,
                     graph::Start::Bias => Start::Bias,
                     graph::Start::Value(value) => Start::Span(span(*value)),
                 };
-                let addend = addend.map(span);
-                let (input, activation) = (span(*input), *activation);
-                Operation::Dense(Dense { input, weights, start, addend, activation, output })
+                let lowered = match matrix {
+                    Matrix::Layer(layer, columns) => {
+                        let weights = pack(self.store, layer, columns, width, self.options.precision)?;
+                        let rows = if self.plan.stages[index] == Stage::Candidate { self.options.tile } else { 1 };
+                        let kernel = self.kernels.dense_name(weights.element(), rows).to_owned();
+                        let bytes = weights.bytes();
+                        let operation = Operation::Dense(Dense { input, weights, start, addend, activation, output });
+                        Lowered { operation, shape, kernel, bytes, multiply_adds: 0 }
+                    }
+                    Matrix::Value(value) => {
+                        let (weight, kept) = (span(*value), self.kept(*value, index));
+                        let generated =
+                            Generated { input, weight, kept, start, addend, activation, output, rows: None };
+                        self.plain(Operation::Generated(generated), shape)
+                    }
+                };
+                count(lowered, depth * width)
             }
+        })
+    }
+
+    /// The lookup or the numbers of a feature.
+    fn feature(&self, slot: usize, output: Span) -> Result<Lowered, Error> {
+        let feature = &self.description.features[slot];
+        if let FeatureKind::Dense(dense) = &feature.kind {
+            return Ok(self.plain(Operation::Load(load(slot, dense, output)), format!("{}", output.width)));
+        }
+        let (Some(table), Some(described)) = (self.tables[slot], feature.lookup()) else {
+            return Err(Error::new(ErrorKind::Internal, &feature.name, "has no table"));
         };
-        push(stage, self.step(index, operation, node.name.clone(), shape, kernel, bytes));
-        Ok(())
+        let tensor = self.store.tensor(table);
+        let gather = Gather {
+            feature: slot,
+            table: table.index(),
+            element: element(&tensor)?,
+            lookup: lookup(described, tensor.shape[0]),
+            values: per_row(&feature.kind),
+            output,
+        };
+        Ok(Lowered {
+            shape: format!("{}x{}", tensor.shape[0], tensor.shape[1]),
+            kernel: format!("{}-{}", self.kernels.name(), tensor.dtype.name().to_lowercase()),
+            bytes: tensor.bytes.len(),
+            operation: Operation::Gather(gather),
+            multiply_adds: 0,
+        })
     }
 
-    fn step(
-        &self,
-        index: usize,
-        operation: Operation,
-        name: String,
-        shape: String,
-        kernel: String,
-        bytes: usize,
-    ) -> Step {
-        Step { operation, rate: self.rates[index], tasks: self.tasks[index], name, shape, kernel, bytes }
+    /// A weight, or the scenario's part of one.
+    fn stored(&self, table: TensorId, scenarios: Option<usize>, output: Span) -> Result<Lowered, Error> {
+        let tensor = self.store.tensor(table);
+        let shape: Vec<String> = tensor.shape.iter().map(usize::to_string).collect();
+        let element = element(&tensor)?;
+        let operation = Operation::Stored(Stored { table: table.index(), element, scenarios, output });
+        Ok(Lowered { bytes: tensor.bytes.len(), ..self.plain(operation, shape.join("x")) })
     }
 
-    /// The span of a value as a step of `stage` reads it: one row for all, if the value is of a slower stage.
-    pub fn read(&self, value: Value, stage: Stage) -> Span {
+    fn plain(&self, operation: Operation, shape: String) -> Lowered {
+        Lowered { operation, shape, kernel: self.kernels.name().to_owned(), bytes: 0, multiply_adds: 0 }
+    }
+
+    fn step(&self, index: usize, lowered: Lowered) -> Step {
+        let Lowered { operation, shape, kernel, bytes, multiply_adds } = lowered;
+        let node = &self.plan.graph.nodes[index];
+        let inputs = || node.op.inputs().into_iter().find_map(|value| self.plan.graph.sequence(value));
+        let rows = match node.sequence.or_else(inputs) {
+            None => StepRows::Call,
+            Some(group) => StepRows::Positions { group, in_block: self.plan.in_block[index] },
+        };
+        Step {
+            operation,
+            rows,
+            is_scenario_bound: self.plan.dependents[index],
+            rate: self.rates[index],
+            tasks: self.plan.tasks[index],
+            name: node.name.clone(),
+            shape,
+            kernel,
+            bytes,
+            kept_bytes: if self.is_kept(index) { node.width * size_of::<f32>() } else { 0 },
+            multiply_adds,
+            multiply_rate: self.multiply_rate(index),
+        }
+    }
+
+    fn multiply_rate(&self, index: usize) -> Rate {
+        match &self.plan.graph.nodes[index].op {
+            Op::Product { addend: Some(addend), .. } => {
+                let inputs = self.plan.graph.nodes[index].op.inputs().into_iter();
+                inputs.filter(|value| value != addend).map(|value| self.rates[value.0]).fold(Rate::Model, Rate::join)
+            }
+            _ => self.rates[index],
+        }
+    }
+
+    /// Whether a value is kept outside the memory of scorers.
+    fn is_kept(&self, index: usize) -> bool {
+        let regions = &self.arena.regions;
+        let offset = self.arena.spans[index].offset;
+        [&regions.model_inputs, &regions.model_rest, &regions.scenario_inputs, &regions.scenario_matrices]
+            .into_iter()
+            .any(|region| region.contains(&offset))
+    }
+
+    /// Where the matrix `value` of a product is kept, if not in the memory of the step at `index`.
+    fn kept(&self, value: Value, index: usize) -> Option<Kept> {
+        let regions = &self.arena.regions;
+        let offset = self.arena.spans[value.0].offset;
+        if matches!(self.plan.stages[index], Stage::Model | Stage::Scenario) {
+            None
+        } else if regions.scenario_matrices.contains(&offset) {
+            Some(Kept::Scenario(offset - regions.scenario_matrices.start))
+        } else if regions.model_rest.contains(&offset) {
+            Some(Kept::Model(offset - regions.model_rest.start))
+        } else {
+            None
+        }
+    }
+
+    /// Where the node at `index` writes.
+    fn output(&self, index: usize) -> Span {
+        let is_row = self.plan.graph.nodes[index].sequence.is_none();
+        match self.arena.staged[index] {
+            Some(staged) if self.plan.in_block[index] && is_row => staged,
+            _ => self.arena.spans[index],
+        }
+    }
+
+    /// The span of a value as the node at `index` reads it.
+    fn read(&self, value: Value, index: usize) -> Span {
+        let is_row = self.plan.graph.sequence(value).is_none();
+        match self.arena.staged[value.0] {
+            Some(staged) if self.plan.in_block[index] && is_row => staged,
+            _ => self.read_outside(value, self.plan.stages[index]),
+        }
+    }
+
+    /// The span of a value as a step of `stage` outside of blocks reads it: one row for all, if the value is of a slower stage.
+    pub fn read_outside(&self, value: Value, stage: Stage) -> Span {
         let span = self.arena.spans[value.0];
-        if self.stages[value.0] == stage { span } else { Span { stride: 0, ..span } }
+        let is_position = self.plan.graph.sequence(value).is_some();
+        if is_position || self.plan.stages[value.0] == stage { span } else { Span { stride: 0, ..span } }
+    }
+
+    /// The most positions of a value.
+    fn length(&self, value: Value) -> usize {
+        self.plan.graph.sequence(value).map_or(1, |group| self.description.sequence_length(group))
     }
 }
 
-fn pooling(kind: &FeatureKind) -> Option<Pooling> {
+/// A flat value as a matrix with that many columns.
+fn rows_of(span: Span, columns: usize) -> Span {
+    Span { stride: columns, width: columns, ..span }
+}
+
+/// The values of a row of a feature.
+fn per_row(kind: &FeatureKind) -> PerRow {
     use crate::format::Pooling as Described;
     match kind {
-        FeatureKind::Ids { pooling: Described::Sum, .. } => Some(Pooling::Sum),
-        FeatureKind::Ids { pooling: Described::Mean, .. } => Some(Pooling::Mean),
-        FeatureKind::Ids { pooling: Described::Max, .. } => Some(Pooling::Max),
-        FeatureKind::Id(_) | FeatureKind::Dense(_) => None,
+        FeatureKind::Ids { pooling: Described::Sum, .. } => PerRow::Bag(Pooling::Sum),
+        FeatureKind::Ids { pooling: Described::Mean, .. } => PerRow::Bag(Pooling::Mean),
+        FeatureKind::Ids { pooling: Described::Max, .. } => PerRow::Bag(Pooling::Max),
+        FeatureKind::Sequence { .. } => PerRow::Sequence,
+        FeatureKind::Id(_) | FeatureKind::Dense(_) => PerRow::One,
     }
 }
 

@@ -6,6 +6,7 @@
 //! | `split` | linear layers over mixed rates | partial products, each at its own rate |
 //! | `prune` | all values | those that a task needs, marked with the tasks |
 //! | `fuse` | activations over products | epilogues |
+//! | `schedule` | nodes | their order: free of the scenario first, positions in blocks |
 //! | `arena` | values | spans of one memory, with a lifetime each |
 //! | `lower`, `pack` | nodes and weights | operations with kernels and panels |
 //!
@@ -18,8 +19,10 @@ mod lower;
 mod pack;
 mod prune;
 mod rewrite;
+mod schedule;
 mod split;
 
+pub use arena::Regions;
 pub use pack::Precision;
 pub use prune::Tasks;
 
@@ -28,9 +31,11 @@ use crate::format::{Description, FeatureKind, Store, TensorId};
 use crate::network::graph::Op;
 use crate::network::{Graph, Rate, complete_rates};
 use crate::ops::{Head, Kernels, Operation};
-use arena::arrange;
+use arena::Layout;
 use lower::Lowering;
+use schedule::schedule;
 use std::fmt;
+use std::ops::Range;
 
 /// Candidates per tile: the intermediate values of a tile stay in the second-level cache.
 pub const DEFAULT_TILE: usize = 96;
@@ -44,13 +49,17 @@ const MAX_LENGTH: usize = 1 << 30;
 /// When a step runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// Once per scenario, at open.
+    /// Once, at open.
+    Model,
+    /// Once per scenario: at open or on first use.
     Scenario,
     /// Once per request, in `prepare`.
     Request,
     /// For every candidate, in `score`.
     Candidate,
 }
+
+const STAGES: [Stage; 4] = [Stage::Model, Stage::Scenario, Stage::Request, Stage::Candidate];
 
 /// How to plan.
 #[derive(Clone, Debug)]
@@ -63,10 +72,22 @@ pub struct PlanOptions {
     pub tile: usize,
 }
 
+/// The rows of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepRows {
+    /// One, or those of the tile.
+    Call,
+    /// The positions of a group of sequences; one candidate at a time if it is a step of a block.
+    Positions { group: usize, in_block: bool },
+}
+
 /// One operation with what `inspect` says of it.
 #[derive(Debug)]
 pub struct Step {
     pub(crate) operation: Operation,
+    pub(crate) rows: StepRows,
+    /// Whether it runs anew for each scenario.
+    pub is_scenario_bound: bool,
     pub rate: Rate,
     /// The tasks that need the step.
     pub tasks: Tasks,
@@ -75,6 +96,12 @@ pub struct Step {
     pub kernel: String,
     /// Weights that the step reads: packed panels, or the table that it gathers from.
     pub bytes: usize,
+    /// Bytes of its value that are kept: once for a step of the model, for each scenario for a step of the scenario.
+    pub kept_bytes: usize,
+    /// Multiply-adds per row of the call, for a sequence of full length.
+    pub multiply_adds: usize,
+    /// The rate at which their sum changes: that of the value, but for what is added to it last.
+    pub multiply_rate: Rate,
 }
 
 impl Step {
@@ -82,20 +109,28 @@ impl Step {
     pub fn operation_name(&self) -> &'static str {
         self.operation.name()
     }
+
+    fn is_in_block(&self) -> bool {
+        matches!(self.rows, StepRows::Positions { in_block: true, .. })
+            || matches!(self.operation, Operation::Enter(_) | Operation::Leave(_))
+    }
 }
 
 /// The steps of a model, in order, and the memory that they run in.
 #[derive(Debug)]
 pub struct Plan {
     steps: Vec<Step>,
-    /// Where the steps of each stage end.
-    ends: [usize; 3],
+    stages: Vec<Stage>,
+    /// The places of the steps of each stage: of those that are free of the scenario, and of the others.
+    ranges: [[Range<usize>; 2]; 4],
     pub(crate) heads: Vec<Head>,
     pub(crate) kernels: &'static Kernels,
     pub(crate) tile: usize,
-    /// f32 of a scorer's memory; the first `scenario_length` of them are of the scenario.
-    pub(crate) length: usize,
-    pub(crate) scenario_length: usize,
+    pub(crate) regions: Regions,
+    /// The slots of each group of sequences.
+    pub(crate) sequences: Vec<Vec<usize>>,
+    /// The most positions of a sequence.
+    pub(crate) positions: usize,
     pub(crate) has_bags: bool,
     task_names: Vec<String>,
 }
@@ -119,62 +154,77 @@ impl Plan {
         let (graph, _) = prune::prune(&graph, &factors);
         let (graph, tasks) = prune::prune(&fuse::fuse(&graph), &factors);
 
-        let mut rates = Vec::with_capacity(graph.nodes.len());
-        complete_rates(&graph, &features, &mut rates);
+        let rates = rates(&graph, &features);
         let stages: Vec<Stage> =
             graph.nodes.iter().zip(&rates).map(|(node, rate)| stage(&node.op, *rate, options)).collect();
-        let arena = arrange(&graph, &stages, options.tile);
-        if arena.length > MAX_LENGTH {
-            let detail = format!("a scorer would need {} f32, at most {MAX_LENGTH} are allowed", arena.length);
+        let scheduled = schedule(&graph, &stages, &tasks);
+        let layout = Layout {
+            graph: &scheduled.graph,
+            description,
+            stages: &scheduled.stages,
+            in_block: &scheduled.in_block,
+            dependents: &scheduled.dependents,
+            tile: options.tile,
+        };
+        let arena = layout.arrange();
+        if arena.regions.whole > MAX_LENGTH {
+            let detail = format!("a scorer would need {} f32, at most {MAX_LENGTH} are allowed", arena.regions.whole);
             return Err(Error::new(ErrorKind::Limit, "network", detail));
         }
 
-        let lowering = Lowering {
-            description,
-            store,
-            tables,
-            kernels,
-            options,
-            arena: &arena,
-            stages: &stages,
-            rates: &rates,
-            tasks: &tasks,
-        };
-        let mut plan = Plan {
-            steps: Vec::new(),
-            ends: [0; 3],
-            heads: Vec::with_capacity(factors.len()),
+        let rates = self::rates(&scheduled.graph, &features);
+        let lowering =
+            Lowering { description, store, tables, kernels, options, arena: &arena, plan: &scheduled, rates: &rates };
+        let mut steps = lowering.steps()?;
+        steps.sort_by_key(|(stage, step)| (*stage, step.is_scenario_bound));
+        let mut heads = Vec::with_capacity(factors.len());
+        for (task, factors) in description.tasks.iter().zip(&factors) {
+            let values = factors.iter().filter_map(|factor| scheduled.graph.outputs[*factor]);
+            let factors = values.map(|value| lowering.read_outside(value, Stage::Candidate)).collect();
+            heads.push(Head { factors, fallback: task.fallback });
+        }
+        let ranges = STAGES.map(|stage| {
+            [false, true].map(|is_scenario_bound| {
+                let key = |(of, step): &(Stage, Step)| (*of, step.is_scenario_bound);
+                let wanted = (stage, is_scenario_bound);
+                steps.partition_point(|step| key(step) < wanted)..steps.partition_point(|step| key(step) <= wanted)
+            })
+        });
+        let (stages, steps) = steps.into_iter().unzip();
+        let sequences = description.sequences();
+        Ok(Plan {
+            steps,
+            stages,
+            ranges,
+            heads,
             kernels,
             tile: options.tile,
-            length: arena.length,
-            scenario_length: arena.scenario_length,
+            regions: arena.regions,
+            positions: (0..sequences.len()).map(|group| description.sequence_length(group)).max().unwrap_or(0),
+            sequences,
             has_bags: description.features.iter().any(|feature| matches!(feature.kind, FeatureKind::Ids { .. })),
             task_names: description.tasks.iter().map(|task| task.name.clone()).collect(),
-        };
-        let mut steps = lowering.steps(&graph)?;
-        steps.sort_by_key(|(stage, _)| *stage);
-        plan.ends = [Stage::Scenario, Stage::Request, Stage::Candidate]
-            .map(|last| steps.partition_point(|(stage, _)| *stage <= last));
-        plan.steps = steps.into_iter().map(|(_, step)| step).collect();
-        for (task, factors) in description.tasks.iter().zip(&factors) {
-            let values = factors.iter().filter_map(|factor| graph.outputs[*factor]);
-            let factors = values.map(|value| lowering.read(value, Stage::Candidate)).collect();
-            plan.heads.push(Head { factors, fallback: task.fallback });
-        }
-        Ok(plan)
+        })
     }
 
     /// All steps, in the order in which they run.
     pub fn steps(&self) -> impl Iterator<Item = (Stage, &Step)> {
-        [Stage::Scenario, Stage::Request, Stage::Candidate]
-            .into_iter()
-            .flat_map(|stage| self.stage(stage).1.iter().map(move |step| (stage, step)))
+        self.stages.iter().copied().zip(&self.steps)
     }
 
-    /// The steps of one stage, and the place of the first of them among all.
-    pub(crate) fn stage(&self, stage: Stage) -> (usize, &[Step]) {
-        let start = if stage == Stage::Scenario { 0 } else { self.ends[stage as usize - 1] };
-        (start, &self.steps[start..self.ends[stage as usize]])
+    /// The places of the steps of one stage that run anew for each scenario, or of those that do not.
+    pub(crate) fn range(&self, stage: Stage, is_scenario_bound: bool) -> Range<usize> {
+        self.ranges[stage as usize][usize::from(is_scenario_bound)].clone()
+    }
+
+    pub(crate) fn step(&self, place: usize) -> &Step {
+        &self.steps[place]
+    }
+
+    /// The steps from `place` on, and before `end`, that run once per candidate; empty if the one at `place` does not.
+    pub(crate) fn block(&self, place: usize, end: usize) -> Range<usize> {
+        let length = self.steps[place..end].iter().take_while(|step| step.is_in_block()).count();
+        place..place + length
     }
 
     /// Bytes of packed dense weights.
@@ -182,15 +232,27 @@ impl Plan {
         self.steps().filter(|(_, step)| matches!(step.operation, Operation::Dense(_))).map(|(_, step)| step.bytes).sum()
     }
 
-    /// Multiply-adds of dense layers: per scenario, per request and per candidate.
-    pub fn multiply_adds(&self) -> [usize; 3] {
-        let mut sums = [0; 3];
-        for (stage, step) in self.steps() {
-            if let Operation::Dense(dense) = &step.operation {
-                sums[stage as usize] += dense.weights.depth() * dense.weights.columns();
-            }
-        }
-        sums
+    /// Bytes of values that depend on the scenario alone, for each scenario.
+    pub fn bytes_per_scenario(&self) -> usize {
+        self.regions.per_scenario() * size_of::<f32>()
+    }
+
+    /// Bytes of values that depend on the model alone.
+    pub fn model_bytes(&self) -> usize {
+        (self.regions.model_inputs.len() + self.regions.model_rest.len()) * size_of::<f32>()
+    }
+
+    /// Multiply-adds of one row: at open, per scenario, per request, and per candidate.
+    pub fn multiply_adds(&self) -> [usize; 4] {
+        STAGES.map(|stage| self.steps().filter(|(of, _)| *of == stage).map(|(_, step)| step.multiply_adds).sum())
+    }
+
+    /// Multiply-adds of one row by the rate at which their result changes, slowest first.
+    pub fn multiply_adds_by_rate(&self) -> [(Rate, usize); 5] {
+        [Rate::Model, Rate::Scenario, Rate::Request, Rate::Item, Rate::Pair].map(|rate| {
+            let mine = self.steps().filter(|(_, step)| step.multiply_rate == rate);
+            (rate, mine.map(|(_, step)| step.multiply_adds).sum())
+        })
     }
 
     /// Candidates per tile.
@@ -204,27 +266,34 @@ impl Plan {
     }
 }
 
+fn rates(graph: &Graph, features: &[Rate]) -> Vec<Rate> {
+    let mut rates = Vec::with_capacity(graph.nodes.len());
+    complete_rates(graph, features, &mut rates);
+    rates
+}
+
 /// Features are read at their own stage; without the split, everything else that changes with a request runs per candidate.
 fn stage(op: &Op, rate: Rate, options: &PlanOptions) -> Stage {
     match rate {
-        Rate::Model | Rate::Scenario => Stage::Scenario,
-        Rate::Request if options.split || matches!(op, Op::Feature(_)) => Stage::Request,
+        Rate::Model => Stage::Model,
+        Rate::Scenario => Stage::Scenario,
+        Rate::Request if options.split || matches!(op, Op::Feature(_) | Op::Sequence { .. }) => Stage::Request,
         Rate::Request | Rate::Item | Rate::Pair => Stage::Candidate,
     }
 }
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "isa {}, tile {}, scratch {} bytes", self.isa(), self.tile, self.length * 4)?;
+        writeln!(f, "isa {}, tile {}", self.isa(), self.tile)?;
         writeln!(
             f,
-            "{:>4}  {:9} {:9} {:9} {:40} {:14} {:24} {:>12}  tasks",
-            "step", "stage", "rate", "op", "name", "shape", "kernel", "bytes"
+            "{:>4}  {:9} {:9} {:12} {:40} {:14} {:24} {:>12} {:>10}  tasks",
+            "step", "stage", "rate", "op", "name", "shape", "kernel", "bytes", "kept"
         )?;
         for (index, (stage, step)) in self.steps().enumerate() {
             writeln!(
                 f,
-                "{index:>4}  {:9} {:9} {:9} {:40} {:14} {:24} {:>12}  {}",
+                "{index:>4}  {:9} {:9} {:12} {:40} {:14} {:24} {:>12} {:>10}  {}",
                 stage,
                 step.rate,
                 step.operation_name(),
@@ -232,11 +301,19 @@ impl fmt::Display for Plan {
                 step.shape,
                 step.kernel,
                 step.bytes,
+                step.kept_bytes,
                 self.tasks_of(step.tasks)
             )?;
         }
-        let [scenario, request, candidate] = self.multiply_adds();
-        write!(f, "multiply-adds: {scenario} per scenario, {request} per request, {candidate} per candidate")
+        let [model, scenario, request, candidate] = self.multiply_adds();
+        writeln!(f, "kept: {} bytes for the model, {} for each scenario", self.model_bytes(), self.bytes_per_scenario())?;
+        writeln!(
+            f,
+            "multiply-adds: {model} at open, {scenario} per scenario, {request} per request, {candidate} per candidate"
+        )?;
+        let total = self.multiply_adds_by_rate().iter().map(|(_, count)| count).sum::<usize>().max(1);
+        let share = |(rate, count)| format!("{rate} {:.1} %", 100.0 * count as f64 / total as f64);
+        write!(f, "multiply-adds by rate: {}", self.multiply_adds_by_rate().map(share).join(", "))
     }
 }
 
@@ -251,6 +328,7 @@ impl Plan {
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            Stage::Model => "model",
             Stage::Scenario => "scenario",
             Stage::Request => "request",
             Stage::Candidate => "candidate",

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind};
 use crate::format::{Dtype, Store, Tensor, TensorId};
-use crate::network::graph::{Layer, Norm};
+use crate::network::graph::{Columns, Layer, Norm};
 use crate::ops::{Element, Panels};
 
 /// The type in which dense weights are held.
@@ -18,9 +18,12 @@ pub enum Precision {
 
 /// A batch norm as `x * scale + shift`: `scale = gamma / sqrt(variance + epsilon)`, `shift = beta - mean * scale`, in f64.
 pub fn affine(store: &Store, norm: &Norm) -> Result<(Vec<f64>, Vec<f64>), Error> {
-    let values = |id: TensorId| store.tensor(id).to_f32();
-    let (gamma, beta, mean, variance) =
-        (values(norm.gamma)?, values(norm.beta)?, values(norm.mean)?, values(norm.variance)?);
+    let (mean, variance) = (store.tensor(norm.mean).to_f32()?, store.tensor(norm.variance).to_f32()?);
+    let values = |id: Option<TensorId>, otherwise: f32| match id {
+        Some(id) => store.tensor(id).to_f32(),
+        None => Ok(vec![otherwise; mean.len()]),
+    };
+    let (gamma, beta) = (values(norm.gamma, 1.0)?, values(norm.beta, 0.0)?);
     let scale: Vec<f64> = gamma
         .iter()
         .zip(&variance)
@@ -30,43 +33,53 @@ pub fn affine(store: &Store, norm: &Norm) -> Result<(Vec<f64>, Vec<f64>), Error>
     Ok((scale, shift))
 }
 
-/// Packs `columns` (start, length) of a layer of `outputs` outputs. Without `precision`, weights keep their stored type,
-/// but for a folded batch norm, whose product is new and is held in f32.
+/// Packs `columns` of a layer of `outputs` outputs. Without `precision`, weights keep their stored type, but for products and
+/// sums of several (a folded norm, a difference), which are new and are held in f32.
 pub fn pack(
     store: &Store,
     layer: &Layer,
-    columns: &[(usize, usize)],
+    columns: &[Columns],
     outputs: usize,
     precision: Option<Precision>,
 ) -> Result<Panels, Error> {
     let tensor = store.tensor(layer.weight);
     let weight = tensor.to_f32()?;
     let inputs = tensor.shape[1];
-    let bias = match layer.bias {
+    let mut bias = match layer.bias {
         Some(id) => store.tensor(id).to_f32()?,
         None => vec![0.0; outputs],
     };
-    let (scale, bias) = match &layer.norm {
-        None => (None, bias),
-        Some(norm) => {
-            let (scale, shift) = affine(store, norm)?;
-            let folded = |(bias, (scale, shift)): (f32, (&f64, &f64))| (f64::from(bias) * scale + shift) as f32;
-            let bias = bias.into_iter().zip(scale.iter().zip(&shift)).map(folded).collect();
-            (Some(scale), bias)
+    let input_norm = layer.input_norm.as_ref().map(|norm| affine(store, norm)).transpose()?;
+    let norm = layer.norm.as_ref().map(|norm| affine(store, norm)).transpose()?;
+    if input_norm.is_some() || norm.is_some() {
+        for (output, bias) in bias.iter_mut().enumerate() {
+            let mut folded = f64::from(*bias);
+            if let Some((_, shift)) = &input_norm {
+                let row = &weight[output * inputs..(output + 1) * inputs];
+                folded += row.iter().zip(shift).map(|(w, shift)| f64::from(*w) * shift).sum::<f64>();
+            }
+            if let Some((scale, shift)) = &norm {
+                folded = folded * scale[output] + shift[output];
+            }
+            *bias = folded as f32;
         }
-    };
+    }
 
-    let places: Vec<usize> = columns.iter().flat_map(|(start, length)| *start..start + length).collect();
+    let places: Vec<(&Columns, usize)> =
+        columns.iter().flat_map(|run| (0..run.length).map(move |at| (run, at))).collect();
+    let is_stored = norm.is_none() && input_norm.is_none() && columns.iter().all(|run| run.terms.len() == 1);
     let value = |output: usize, input: usize| {
-        let raw = weight[output * inputs + places[input]];
-        match &scale {
-            None => raw,
-            Some(scale) => (f64::from(raw) * scale[output]) as f32,
-        }
+        let (run, at) = places[input];
+        let term = |&(start, is_negative): &(usize, bool)| {
+            let raw = f64::from(weight[output * inputs + start + at]);
+            let scaled = raw * input_norm.as_ref().map_or(1.0, |(scale, _)| scale[start + at]);
+            if is_negative { -scaled } else { scaled }
+        };
+        (run.terms.iter().map(term).sum::<f64>() * norm.as_ref().map_or(1.0, |(scale, _)| scale[output])) as f32
     };
     let element = match precision {
         Some(precision) => precision.into(),
-        None if layer.norm.is_some() => Element::F32,
+        None if !is_stored => Element::F32,
         None => element(&tensor)?,
     };
     check_range(&tensor, element, (0..outputs).flat_map(|o| (0..places.len()).map(move |i| (o, i))), value)?;

@@ -28,7 +28,7 @@ pub fn prune(graph: &Graph, factors: &[Vec<usize>]) -> (Graph, Vec<Tasks>) {
     }
     for (index, node) in graph.nodes.iter().enumerate().rev() {
         let tasks = needed[index];
-        node.op.inputs(|value| needed[value.0] |= tasks);
+        node.op.inputs().into_iter().for_each(|value| needed[value.0] |= tasks);
     }
 
     let mut names = vec![Value(usize::MAX); graph.nodes.len()];

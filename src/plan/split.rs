@@ -1,7 +1,9 @@
 //! The split of dense layers by rate: `[u; i] W = u W_u + i W_i`, exactly, at any depth.
 //!
 //! Concatenations of values of several rates are kept apart: an element-wise operation on one becomes the same operation
-//! on each run of equal rate. A linear layer over one becomes a chain of partial products, each at its own rate.
+//! on each run of equal rate. A linear layer over one becomes a chain of partial products, each at its own rate; so does a
+//! layer with a computed matrix, if the matrix is the same for all candidates. A difference in front of a layer goes into
+//! its weights: `[t; h; t - h] W = t (W_1 + W_3) + h (W_2 - W_3)`.
 //!
 //! The chain is the canonical summation order of the engine, the same whether its parts are hoisted or not:
 //! ```text
@@ -9,14 +11,15 @@
 //! t = 0 + item columns        s = s + t      (without request columns: the item columns continue from b)
 //! s = s + pair columns        ascending FMA
 //! ```
-//! The item share is a sum of its own, so that it can be kept across requests without changing a bit.
+//! The item share is a sum of its own, so that it can be kept across requests without changing a bit. Inputs that have a row
+//! per position of a sequence make a second chain from 0, request before pair; the two are added last.
 
 use super::rewrite::rewrite;
-use crate::network::graph::{Graph, Layer, Op, Start, Value};
+use crate::network::graph::{Columns, Graph, Layer, Matrix, Op, Start, Value};
 use crate::network::{Rate, complete_rates};
-use crate::ops::Activation;
+use crate::ops::{Activation, Combine};
 
-/// Splits every linear layer of `graph`; `features` are the declared rates, by slot. No `Linear` is left.
+/// Splits every linear layer of `graph`; `features` are the declared rates, by slot. No `Linear` and no `Generated` is left.
 pub fn split(graph: &Graph, features: &[Rate]) -> Graph {
     let mut rates = Vec::with_capacity(graph.nodes.len());
     rewrite(graph, |new, node, op| {
@@ -25,32 +28,52 @@ pub fn split(graph: &Graph, features: &[Rate]) -> Graph {
             Op::Concat(parts) => pass.concat(&parts),
             Op::Slice { input, start } => pass.slice(input, start, node.width),
             Op::Linear { input, layer } => pass.linear(input, layer, node.width, &node.name),
+            Op::Generated { input, weight, bias } => pass.generated(input, weight, bias, node.width, &node.name),
             Op::Activation { input, activation } => {
                 pass.per_run(input, &node.name, |_, part, _| Op::Activation { input: part, activation })
             }
-            Op::Multiply { left, right } if pass.runs(left).len() > 1 => {
+            Op::BatchNorm { input, norm, .. } => {
+                pass.per_run(input, &node.name, |_, part, start| Op::BatchNorm { input: part, norm, start })
+            }
+            Op::Combine { how, left, right } if pass.runs(left).len() > 1 => {
                 let is_wide = pass.graph.width(right) > 1;
                 pass.per_run(left, &node.name, |pass, part, at| {
                     let right = if is_wide { pass.slice(right, at, pass.graph.width(part)) } else { right };
-                    Op::Multiply { left: part, right }
+                    Op::Combine { how, left: part, right }
                 })
             }
-            Op::Multiply { left, right } if pass.graph.width(right) > 1 => {
+            Op::Combine { how, left, right } if pass.graph.width(right) > 1 => {
                 pass.per_run(right, &node.name, |pass, part, at| {
                     let left = pass.slice(left, at, pass.graph.width(part));
-                    Op::Multiply { left, right: part }
+                    Op::Combine { how, left, right: part }
                 })
             }
+            Op::Dots { pairs } => pass.dots(&pairs, &node.name),
             op => pass.add(op, node.width, &node.name),
         }
     })
 }
 
-/// The inputs of a layer that change at one rate, and the columns (start, length) of its weight that they meet.
+/// The inputs of a layer that change at one rate, and the columns of its weight that they meet.
 #[derive(Default)]
 struct Group {
     parts: Vec<Value>,
-    columns: Vec<(usize, usize)>,
+    columns: Vec<Columns>,
+}
+
+impl Group {
+    fn push(&mut self, part: Value, columns: Columns) {
+        self.parts.push(part);
+        match self.columns.last_mut() {
+            Some(Columns { length, terms })
+                if terms.len() == columns.terms.len()
+                    && terms.iter().zip(&columns.terms).all(|(a, b)| (a.0 + *length, a.1) == *b) =>
+            {
+                *length += columns.length;
+            }
+            _ => self.columns.push(columns),
+        }
+    }
 }
 
 struct Pass<'a> {
@@ -87,16 +110,17 @@ impl Pass<'_> {
         let mut leaves = Vec::new();
         parts.iter().for_each(|part| self.leaves(*part, &mut leaves));
         let rates = &*self.rates;
-        let runs: Vec<Vec<Value>> = leaves.chunk_by(|a, b| rates[a.0] == rates[b.0]).map(<[Value]>::to_vec).collect();
+        let kind = |value: &Value| (rates[value.0], self.graph.sequence(*value));
+        let runs: Vec<Vec<Value>> = leaves.chunk_by(|a, b| kind(a) == kind(b)).map(<[Value]>::to_vec).collect();
         let runs: Vec<Value> = runs.iter().map(|run| self.join(run)).collect();
         self.join(&runs)
     }
 
     /// The runs of a value with the column where each begins: one run, unless it is a concatenation of mixed rate.
     fn runs(&self, value: Value) -> Vec<(Value, usize)> {
-        let rates = &*self.rates;
+        let kind = |value: &Value| (self.rates[value.0], self.graph.sequence(*value));
         let parts = match self.graph.op(value) {
-            Op::Concat(parts) if parts.iter().any(|part| rates[part.0] != rates[parts[0].0]) => parts.clone(),
+            Op::Concat(parts) if parts.iter().any(|part| kind(part) != kind(&parts[0])) => parts.clone(),
             _ => vec![value],
         };
         let mut start = 0;
@@ -149,36 +173,134 @@ impl Pass<'_> {
         self.join(&parts)
     }
 
-    fn linear(&mut self, input: Value, layer: Layer, width: usize, name: &str) -> Value {
+    /// The leaves of the input of a layer with the columns that each meets; what a difference reads, in its place.
+    fn terms(&self, input: Value) -> Vec<(Value, Columns)> {
         let mut leaves = Vec::new();
         self.leaves(input, &mut leaves);
-        let mut groups: [Group; 5] = Default::default();
-        let mut column = 0;
+        let mut terms: Vec<(Value, Columns)> = Vec::with_capacity(leaves.len());
+        let mut start = 0;
         for leaf in leaves {
-            let Group { parts, columns } = &mut groups[self.rates[leaf.0] as usize];
-            let leaf_width = self.graph.width(leaf);
-            parts.push(leaf);
-            match columns.last_mut() {
-                Some((start, length)) if *start + *length == column => *length += leaf_width,
-                _ => columns.push((column, leaf_width)),
+            let length = self.graph.width(leaf);
+            let parts = match *self.graph.op(leaf) {
+                Op::Combine { how: Combine::Subtract, left, right } if self.graph.width(right) == length => {
+                    vec![(left, false), (right, true)]
+                }
+                _ => vec![(leaf, false)],
+            };
+            for (part, is_negative) in parts {
+                let is_same = |known: &&mut (Value, Columns)| known.0 == part && known.1.length == length;
+                match terms.iter_mut().find(is_same) {
+                    Some((_, columns)) => columns.terms.push((start, is_negative)),
+                    None => terms.push((part, Columns { length, terms: vec![(start, is_negative)] })),
+                }
             }
-            column += leaf_width;
+            start += length;
         }
+        terms
+    }
 
-        let mut chain = None;
-        for (group, Group { parts, columns }) in groups.into_iter().enumerate() {
-            if parts.is_empty() {
-                continue;
-            }
-            let input = self.join(&parts);
-            let (start, addend) = match chain {
-                None => (Start::Bias, None),
-                Some(shared) if group == Rate::Item as usize => (Start::Zero, Some(shared)),
+    fn linear(&mut self, input: Value, layer: Layer, width: usize, name: &str) -> Value {
+        let terms = self.terms(input);
+        self.chain(terms, Start::Bias, width, name, |_, columns| Matrix::Layer(layer, columns))
+    }
+
+    fn generated(&mut self, input: Value, weight: Value, bias: Option<Value>, width: usize, name: &str) -> Value {
+        let start = bias.map_or(Start::Zero, Start::Value);
+        if !self.rates[weight.0].is_request_constant() {
+            let (addend, activation) = (None, Activation::Identity);
+            let matrix = Matrix::Value(weight);
+            return self.add(Op::Product { input, matrix, start, addend, activation }, width, name);
+        }
+        let mut leaves = Vec::new();
+        self.leaves(input, &mut leaves);
+        let mut column = 0;
+        let place = |leaf: Value| {
+            let length = self.graph.width(leaf);
+            column += length;
+            (leaf, Columns { length, terms: vec![(column - length, false)] })
+        };
+        let terms: Vec<(Value, Columns)> = leaves.into_iter().map(place).collect();
+        self.chain(terms, start, width, name, |pass, columns| {
+            let rows = columns.iter().map(|run| pass.slice(weight, run.terms[0].0 * width, run.length * width));
+            let rows: Vec<Value> = rows.collect();
+            Matrix::Value(pass.join(&rows))
+        })
+    }
+
+    /// The products of a layer whose inputs are `terms`, as the head of this file says.
+    fn chain(
+        &mut self,
+        terms: Vec<(Value, Columns)>,
+        bias: Start,
+        width: usize,
+        name: &str,
+        mut matrix: impl FnMut(&mut Self, Vec<Columns>) -> Matrix,
+    ) -> Value {
+        let mut groups: [[Group; 5]; 2] = Default::default();
+        for (part, columns) in terms {
+            let is_position = self.graph.sequence(part).is_some();
+            groups[usize::from(is_position)][self.rates[part.0] as usize].push(part, columns);
+        }
+        let [rows, positions] = groups;
+        let activation = Activation::Identity;
+
+        let mut row = None;
+        for (rate, Group { parts, columns }) in rows.into_iter().enumerate().filter(|(_, group)| !group.parts.is_empty())
+        {
+            let (start, addend) = match row {
+                None => (bias, None),
+                Some(shared) if rate == Rate::Item as usize => (Start::Zero, Some(shared)),
                 Some(shared) => (Start::Value(shared), None),
             };
-            let activation = Activation::Identity;
-            chain = Some(self.add(Op::Product { input, layer, columns, start, addend, activation }, width, name));
+            let (input, matrix) = (self.join(&parts), matrix(self, columns));
+            row = Some(self.add(Op::Product { input, matrix, start, addend, activation }, width, name));
         }
-        chain.unwrap_or(input)
+
+        let mut position = None;
+        let groups: Vec<Group> = positions.into_iter().filter(|group| !group.parts.is_empty()).collect();
+        let count = groups.len();
+        for (i, Group { parts, columns }) in groups.into_iter().enumerate() {
+            let start = match (position, row) {
+                (Some(shared), _) => Start::Value(shared),
+                (None, None) => bias,
+                (None, Some(_)) => Start::Zero,
+            };
+            let input = self.join(&parts);
+            // The row goes into the last product only if that runs as often as the row changes.
+            let is_last = i + 1 == count;
+            let addend = row.filter(|row| is_last && self.rates[row.0].join(self.rates[input.0]) == self.rates[input.0]);
+            let matrix = matrix(self, columns);
+            position = Some(self.add(Op::Product { input, matrix, start, addend, activation }, width, name));
+            if addend.is_some() {
+                row = None;
+            }
+        }
+        match (position, row) {
+            (Some(left), Some(right)) => self.add(Op::Combine { how: Combine::Add, left, right }, width, name),
+            (Some(value), None) | (None, Some(value)) => value,
+            (None, None) => unreachable!("a layer has inputs"),
+        }
+    }
+
+    /// One operation for the pairs of each rate.
+    fn dots(&mut self, pairs: &[(Value, Value)], name: &str) -> Value {
+        let rate = |(left, right): &(Value, Value)| self.rates[left.0].join(self.rates[right.0]) as usize;
+        let rates: Vec<usize> = pairs.iter().map(rate).collect();
+        let mut wholes: [Vec<(Value, Value)>; 5] = Default::default();
+        pairs.iter().zip(&rates).for_each(|(pair, rate)| wholes[*rate].push(*pair));
+        let wholes = wholes.map(|pairs| {
+            let width = pairs.len();
+            (width > 0).then(|| self.add(Op::Dots { pairs }, width, name))
+        });
+        let mut columns = [0; 5];
+        let mut parts = Vec::new();
+        for run in rates.chunk_by(|a, b| a == b) {
+            let (column, width) = (&mut columns[run[0]], run.len());
+            if let Some(whole) = wholes[run[0]] {
+                parts.push(self.slice(whole, *column, width));
+            }
+            *column += width;
+        }
+        self.concat(&parts)
     }
 }

@@ -13,6 +13,8 @@ pub struct Slot {
     /// Values per row; bags have their offsets instead.
     pub width: usize,
     pub is_bag: bool,
+    /// The most values of a row of a bag or sequence.
+    pub longest: usize,
     /// Whether the column may be left out: then every row is missing.
     pub is_optional: bool,
 }
@@ -24,7 +26,11 @@ impl Slot {
             is_request: feature.rate == Rate::Request,
             value: feature.value_kind(),
             width: feature.width(),
-            is_bag: matches!(feature.kind, FeatureKind::Ids { .. }),
+            is_bag: feature.is_ragged(),
+            longest: match feature.kind {
+                FeatureKind::Sequence { length, .. } => length,
+                _ => MAX_BAG,
+            },
             is_optional: feature.is_optional(),
         }
     }
@@ -75,6 +81,22 @@ impl Bound {
         }
     }
 
+    /// How many values the sequences of a group have, which must be as many for all that the call has.
+    ///
+    /// # Errors
+    /// `ColumnLength` for the first that has another number.
+    pub fn positions(&self, columns: &[Column<'_>], group: &[usize]) -> Result<usize, Fault> {
+        let mut positions = None;
+        for slot in group {
+            if let Some(column) = self.column(columns, *slot)
+                && *positions.get_or_insert(column.values.len()) != column.values.len()
+            {
+                return Err(Fault::new(ErrorKind::ColumnLength, Subject::Feature(*slot as u32)));
+            }
+        }
+        Ok(positions.unwrap_or(0))
+    }
+
     /// The column of a feature, if the call has one.
     pub fn column<'a>(&self, columns: &'a [Column<'a>], feature: usize) -> Option<&'a Column<'a>> {
         columns.get(self.columns[feature] as usize)
@@ -102,7 +124,8 @@ fn check(slot: &Slot, is_request: bool, rows: usize, column: &Column<'_>) -> Res
             if offsets.len() != rows.checked_add(1).ok_or(ErrorKind::ColumnLength)? {
                 return Err(ErrorKind::ColumnLength);
             }
-            check_offsets(offsets, values, MAX_BAG)
+            check_offsets(offsets, values, MAX_BAG)?;
+            if slot.longest < MAX_BAG && values > slot.longest { Err(ErrorKind::ColumnLength) } else { Ok(()) }
         }
         (false, None) => {
             let expected = rows.checked_mul(slot.width).ok_or(ErrorKind::ColumnLength)?;
@@ -133,7 +156,14 @@ fn check_offsets(offsets: &[i64], end: usize, longest: usize) -> Result<(), Erro
 mod tests {
     use super::*;
 
-    const ID: Slot = Slot { is_request: false, value: ValueKind::Integer, width: 1, is_bag: false, is_optional: false };
+    const ID: Slot = Slot {
+        is_request: false,
+        value: ValueKind::Integer,
+        width: 1,
+        is_bag: false,
+        longest: MAX_BAG,
+        is_optional: false,
+    };
 
     fn bind(slots: &[Slot], rows: usize, columns: &[Column<'_>]) -> Result<(), Fault> {
         Bound::new(slots.len()).bind(slots, false, rows, columns)

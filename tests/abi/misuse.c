@@ -1,11 +1,12 @@
 /*
  * Misuse of every function of the C ABI, each with the status that it must give, and after all of it the same scores.
- * usage: misuse MODEL (the zoo's mmoe-plain). Prints "N passed, N failed".
+ * usage: misuse MODEL (the zoo's mmoe). Prints "N passed, N failed".
  */
 #include <limits.h>
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,14 +30,16 @@ static void check(int ok, const char *what, long actual, long expected) {
         check(status_ == (status), #call, status_, (status));   \
     } while (0)
 
-enum { N = 5, TASKS = 3, REQUEST = 4, CANDIDATE = 5 };
+enum { N = 5, TASKS = 3, REQUEST = 5, CANDIDATE = 5, SCENARIOS = 3 };
 
 static int64_t user[1] = {42}, history[3] = {1, 39, 77}, ad[N] = {1, 2, 39, 40, -1}, tags[6] = {3, 5, 8, 13, 4, 3};
 static int64_t match[4] = {1, 2, 3, 29};
-static float context[3] = {1, 2, 3}, seen[N] = {0, 1, 2, 3, 4}, price[2 * N] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
+static float context[3] = {1, 2, 3}, age[1] = {33}, seen[N] = {0, 1, 2, 3, 4}, price[2 * N] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
 static char city[] = "Delft";
 static int64_t city_ends[2] = {0, 5}, history_rows[2] = {0, 3}, tag_rows[N + 1] = {0, 2, 2, 3, 6, 6};
 static int64_t match_rows[N + 1] = {0, 1, 1, 2, 3, 4};
+static uint32_t mixed[N] = {2, 0, POLYSCORE_SCENARIO_UNKNOWN, 1, 1000};
+static uint32_t each[SCENARIOS] = {1, POLYSCORE_SCENARIO_UNKNOWN, 0};
 
 static polyscore_model *model;
 static polyscore_scorer *scorer;
@@ -74,6 +77,7 @@ static void fill_columns(void) {
     request[3] = column("city", POLYSCORE_COLUMN_TEXT, city, 5);
     request[3].text_offsets = city_ends;
     request[3].text_offsets_len = 2;
+    request[4] = column("age", POLYSCORE_COLUMN_F32, age, 1);
     candidates[0] = column("ad", POLYSCORE_COLUMN_I64, ad, N);
     candidates[1] = bag(column("tags", POLYSCORE_COLUMN_I64, tags, 6), tag_rows, N + 1);
     candidates[2] = column("seen", POLYSCORE_COLUMN_F32, seen, N);
@@ -213,6 +217,8 @@ static void handles(void) {
         polyscore_feature_counters feature = {.struct_size = sizeof feature};
         EXPECT(status, polyscore_scorer_prepare(s, 0, request, REQUEST, NULL));
         EXPECT(status, polyscore_scorer_score(s, N, candidates, CANDIDATE, NULL, 0, out, TASKS * N, NULL));
+        EXPECT(status, polyscore_scorer_score_mixed(s, N, mixed, candidates, CANDIDATE, NULL, 0, out, TASKS * N, NULL));
+        EXPECT(status, polyscore_scorer_score_each(s, N, each, 1, candidates, CANDIDATE, NULL, 0, out, TASKS * N, NULL));
         EXPECT(status, polyscore_scorer_counters(s, &counters, NULL));
         EXPECT(status, polyscore_scorer_feature_counters(s, 0, &feature, NULL));
         EXPECT(s == NULL ? POLYSCORE_OK : POLYSCORE_INVALID_HANDLE, polyscore_scorer_close(s));
@@ -271,6 +277,31 @@ static void pointers_and_sizes(const char *path) {
     EXPECT(POLYSCORE_OK, polyscore_model_close(m));
     EXPECT(POLYSCORE_INVALID_HANDLE, polyscore_model_close(m));
 
+    /* A smaller struct of an older header, down to the first one: what it lacks is neither read nor written. */
+    polyscore_open_options older = {.struct_size = offsetof(polyscore_open_options, scenario_bytes)};
+    EXPECT(POLYSCORE_OK, polyscore_model_open(path, &older, &m, NULL));
+    EXPECT(POLYSCORE_OK, polyscore_model_close(m));
+    older.struct_size--;
+    EXPECT(POLYSCORE_STRUCT_SIZE, polyscore_model_open(path, &older, &m, NULL));
+    uint64_t budgets[] = {1, 1000, UINT64_MAX};
+    for (int i = 0; i < 3; i++) {
+        polyscore_open_options options = {.struct_size = sizeof options, .scenario_bytes = budgets[i]};
+        polyscore_model_info info = {.struct_size = sizeof info};
+        EXPECT(POLYSCORE_OK, polyscore_model_open(path, &options, &m, NULL));
+        EXPECT(POLYSCORE_OK, polyscore_model_info_get(m, &info, NULL));
+        check(info.scenario_bytes <= budgets[i], "scenario bytes", (long)info.scenario_bytes, (long)budgets[i]);
+        EXPECT(POLYSCORE_OK, polyscore_model_close(m));
+    }
+    polyscore_model_info known = {.struct_size = offsetof(polyscore_model_info, model_bytes), .scenario_bytes = 77};
+    EXPECT(POLYSCORE_OK, polyscore_model_info_get(model, &known, NULL));
+    check(known.features == 10 && known.scenario_bytes == 77 && known.model_bytes == 0, "older info", 0, 1);
+    check(known.struct_size == offsetof(polyscore_model_info, model_bytes), "the size stays", known.struct_size, 0);
+    known.struct_size--;
+    EXPECT(POLYSCORE_STRUCT_SIZE, polyscore_model_info_get(model, &known, NULL));
+    polyscore_counters seen = {.struct_size = offsetof(polyscore_counters, scenarios_folded), .scenarios_folded = 77};
+    EXPECT(POLYSCORE_OK, polyscore_scorer_counters(scorer, &seen, NULL));
+    check(seen.requests > 0 && seen.scenarios_folded == 77, "older counters", 0, 1);
+
     polyscore_error tiny = {.struct_size = 8};
     EXPECT(POLYSCORE_STRUCT_SIZE, polyscore_model_open("no-such-file", NULL, &m, &tiny));
     polyscore_model_info info = {.struct_size = 4};
@@ -278,7 +309,7 @@ static void pointers_and_sizes(const char *path) {
     EXPECT(POLYSCORE_NULL_ARGUMENT, polyscore_model_info_get(model, NULL, NULL));
     polyscore_feature_info feature = {.struct_size = sizeof feature};
     EXPECT(POLYSCORE_NULL_ARGUMENT, polyscore_model_feature(model, 0, NULL, NULL));
-    EXPECT(POLYSCORE_UNKNOWN_FEATURE, polyscore_model_feature(model, 9, &feature, NULL));
+    EXPECT(POLYSCORE_UNKNOWN_FEATURE, polyscore_model_feature(model, 10, &feature, NULL));
     EXPECT(POLYSCORE_UNKNOWN_FEATURE, polyscore_model_feature(model, UINT32_MAX, &feature, NULL));
     polyscore_task_info task = {.struct_size = sizeof task};
     EXPECT(POLYSCORE_NULL_ARGUMENT, polyscore_model_task(model, 0, NULL, NULL));
@@ -314,7 +345,7 @@ static void pointers_and_sizes(const char *path) {
     EXPECT(POLYSCORE_NULL_ARGUMENT, polyscore_scorer_counters(scorer, NULL, NULL));
     EXPECT(POLYSCORE_NULL_ARGUMENT, polyscore_scorer_feature_counters(scorer, 0, NULL, NULL));
     polyscore_feature_counters counters = {.struct_size = sizeof counters};
-    EXPECT(POLYSCORE_UNKNOWN_FEATURE, polyscore_scorer_feature_counters(scorer, 9, &counters, NULL));
+    EXPECT(POLYSCORE_UNKNOWN_FEATURE, polyscore_scorer_feature_counters(scorer, 10, &counters, NULL));
     check(strcmp(polyscore_status_name(POLYSCORE_BUSY), "POLYSCORE_BUSY") == 0, "status name", 0, 1);
     check(strcmp(polyscore_status_name(12345), "unknown") == 0, "status name", 0, 1);
     still_scores("pointers");
@@ -405,6 +436,86 @@ static void calls(void) {
     EXPECT(POLYSCORE_OVERLAP, polyscore_scorer_score(scorer, N, candidates, CANDIDATE, (uint32_t *)&shared, 1,
                                                      shared.out, TASKS * N, NULL));
     still_scores("overlap");
+}
+
+static int32_t score_mixed(size_t count, const uint32_t *scenarios, float *to, size_t room) {
+    return polyscore_scorer_score_mixed(scorer, count, scenarios, candidates, CANDIDATE, NULL, 0, to, room, NULL);
+}
+
+static int32_t score_each(size_t count, const uint32_t *scenarios, size_t length, float *to, size_t room) {
+    return polyscore_scorer_score_each(scorer, count, scenarios, length, candidates, CANDIDATE, NULL, 0, to, room, NULL);
+}
+
+static uint64_t unknown_scenarios(void) {
+    polyscore_counters counters = {.struct_size = sizeof counters};
+    EXPECT(POLYSCORE_OK, polyscore_scorer_counters(scorer, &counters, NULL));
+    return counters.unknown_scenarios;
+}
+
+/* The calls that name scenarios. The network has none in it, so that each of them has the expected scores. */
+static void scenarios(void) {
+    enum { ALL = SCENARIOS * TASKS * N };
+    size_t huge[] = {SIZE_MAX, SIZE_MAX / 2, SIZE_MAX / 4, SIZE_MAX / 12 + 2};
+    uint32_t tasks[2] = {0, 0};
+    float all[ALL];
+    union { float out[64]; uint32_t scenarios[64]; } shared = {{0}};
+    polyscore_scorer *fresh = NULL;
+    for (int i = 0; i < ALL; i++) all[i] = NAN;
+    EXPECT(POLYSCORE_OK, polyscore_scorer_new(model, &fresh, NULL));
+    EXPECT(POLYSCORE_NOT_PREPARED,
+           polyscore_scorer_score_mixed(fresh, N, mixed, candidates, CANDIDATE, NULL, 0, out, TASKS * N, NULL));
+    EXPECT(POLYSCORE_NOT_PREPARED,
+           polyscore_scorer_score_each(fresh, N, each, SCENARIOS, candidates, CANDIDATE, NULL, 0, all, ALL, NULL));
+    EXPECT(POLYSCORE_OK, polyscore_scorer_close(fresh));
+    EXPECT(POLYSCORE_OK, prepare());
+
+    EXPECT(POLYSCORE_NULL_ARGUMENT, score_mixed(N, NULL, out, TASKS * N));
+    EXPECT(POLYSCORE_NULL_ARGUMENT, score_mixed(N, mixed, NULL, TASKS * N));
+    EXPECT(POLYSCORE_INVALID_ARGUMENT, score_mixed(N, (uint32_t *)(void *)((char *)mixed + 1), out, TASKS * N));
+    EXPECT(POLYSCORE_INVALID_ARGUMENT, score_mixed(N, mixed, (float *)(void *)((char *)out + 1), TASKS * N));
+    EXPECT(POLYSCORE_BUFFER_TOO_SMALL, score_mixed(N, mixed, out, TASKS * N - 1));
+    EXPECT(POLYSCORE_COLUMN_LENGTH, score_mixed(N - 1, mixed, out, TASKS * N));
+    EXPECT(POLYSCORE_OVERLAP, score_mixed(N, shared.scenarios, shared.out, TASKS * N));
+    EXPECT(POLYSCORE_OVERLAP, score_mixed(N, shared.scenarios + TASKS * N - 1, shared.out, TASKS * N));
+    EXPECT(POLYSCORE_DUPLICATE_TASK,
+           polyscore_scorer_score_mixed(scorer, N, mixed, candidates, CANDIDATE, tasks, 2, out, TASKS * N, NULL));
+    EXPECT(POLYSCORE_MISSING_FEATURE,
+           polyscore_scorer_score_mixed(scorer, N, mixed, NULL, 0, NULL, 0, out, TASKS * N, NULL));
+
+    EXPECT(POLYSCORE_NULL_ARGUMENT, score_each(N, NULL, SCENARIOS, all, ALL));
+    EXPECT(POLYSCORE_NULL_ARGUMENT, score_each(N, each, SCENARIOS, NULL, ALL));
+    EXPECT(POLYSCORE_INVALID_ARGUMENT, score_each(N, (uint32_t *)(void *)((char *)each + 1), 1, all, ALL));
+    EXPECT(POLYSCORE_BUFFER_TOO_SMALL, score_each(N, each, SCENARIOS, all, ALL - 1));
+    EXPECT(POLYSCORE_COLUMN_LENGTH, score_each(N - 1, each, SCENARIOS, all, ALL));
+    EXPECT(POLYSCORE_COLUMN_LENGTH, score_each(huge[2], each, 0, all, ALL));
+    EXPECT(POLYSCORE_OVERLAP, score_each(N, shared.scenarios, 1, shared.out, TASKS * N));
+    EXPECT(POLYSCORE_DUPLICATE_TASK, polyscore_scorer_score_each(scorer, N, each, SCENARIOS, candidates, CANDIDATE, tasks,
+                                                                 2, all, ALL, NULL));
+    EXPECT(POLYSCORE_MISSING_FEATURE,
+           polyscore_scorer_score_each(scorer, N, each, SCENARIOS, NULL, 0, NULL, 0, all, ALL, NULL));
+    for (int i = 0; i < 4; i++) {
+        EXPECT(POLYSCORE_BUFFER_TOO_SMALL, score_mixed(huge[i], mixed, out, TASKS * N));
+        EXPECT(POLYSCORE_BUFFER_TOO_SMALL, score_each(huge[i], each, SCENARIOS, all, ALL));
+        EXPECT(POLYSCORE_BUFFER_TOO_SMALL, score_each(N, each, huge[i], all, ALL));
+        if (i < 3) EXPECT(POLYSCORE_INVALID_ARGUMENT, score_each(0, each, huge[i], all, ALL));
+    }
+    for (int i = 0; i < ALL; i++) check(isnan(all[i]), "nothing is written", i, -1);
+    still_scores("refused scenarios");
+
+    uint64_t before = unknown_scenarios();
+    EXPECT(POLYSCORE_OK, score_mixed(N, mixed, out, TASKS * N));
+    check(memcmp(out, expected, sizeof out) == 0, "mixed scenarios", 0, 1);
+    check(unknown_scenarios() == before + 2, "unknown candidates", (long)(unknown_scenarios() - before), 2);
+    EXPECT(POLYSCORE_OK, score_each(N, each, SCENARIOS, all, ALL));
+    for (int i = 0; i < SCENARIOS; i++) {
+        check(memcmp(all + i * TASKS * N, expected, sizeof expected) == 0, "each scenario", i, -1);
+    }
+    check(unknown_scenarios() == before + 3, "unknown scenarios", (long)(unknown_scenarios() - before), 3);
+    EXPECT(POLYSCORE_OK, score_each(N, NULL, 0, NULL, 0));
+    EXPECT(POLYSCORE_OK, score());
+    check(memcmp(out, expected, sizeof out) == 0, "the request stays", 0, 1);
+    for (int i = 0; i < TASKS * N; i++) out[i] = NAN;
+    still_scores("scenarios");
 }
 
 /* Random opening, scoring and closing: every call is either right or INVALID_HANDLE. */
@@ -512,6 +623,7 @@ int main(int argc, char **argv) {
     handles();
     columns();
     calls();
+    scenarios();
     sequences(argv[1]);
     closing_while_scoring();
 

@@ -29,11 +29,12 @@ int main(int argc, char **argv) {
     polyscore::Scorer scorer = std::move(first);
     auto slot = [&](const char *name) { return model.try_feature(name).value(); };
     const std::vector<std::int64_t> user{42}, history{1, 39, 77}, ads{1, 2, 39}, tags{3, 5}, matches{};
-    const std::vector<float> seen{0, 1, 2}, price{1, 2, 3, 4, 5, 6};
+    const std::vector<float> seen{0, 1, 2}, price{1, 2, 3, 4, 5, 6}, age{33};
     const std::array<std::int64_t, 2> city_ends{0, 5}, history_rows{0, 3};
     const std::int64_t tag_rows[] = {0, 1, 1, 2}, match_rows[] = {0, 0, 0, 0};
     polyscore::Columns request, candidates;
     request.i64(slot("user"), user).text(slot("city"), "Delft", city_ends).i64(slot("history"), history, history_rows);
+    request.f32(slot("age"), age);
     candidates.i64(slot("ad"), ads).i64(slot("tags"), tags, tag_rows).f32(slot("seen"), seen);
     candidates.f32(slot("price"), price).i64(slot("match"), matches, match_rows);
     std::array<float, 9> out{};
@@ -46,8 +47,18 @@ int main(int argc, char **argv) {
     std::array<float, 3> one{};
     check(scorer.try_score(3, candidates, one, tasks).ok() && one[2] == out[8], "one task");
     check(scorer.try_counters().value().candidates == 6, "counters");
+    // The network has no scenario in it: each gives the same scores.
+    const std::uint32_t scenarios[] = {2, POLYSCORE_SCENARIO_UNKNOWN, 0};
+    std::array<float, 9> mixed{};
+    check(scorer.try_score_mixed(scenarios, candidates, mixed).ok() && mixed == out, "mixed scenarios");
+    check(scorer.try_score_mixed(scenarios, candidates, one, tasks).ok() && one[2] == out[8], "mixed, one task");
+    std::array<float, 6> each{};
+    const std::vector<std::uint32_t> two{1, 0};
+    check(scorer.try_score_each(3, two, candidates, each, tasks).ok() && each[5] == out[8], "each scenario");
+    check(scorer.try_score_each(3, two, candidates, one, tasks).error().status() == POLYSCORE_BUFFER_TOO_SMALL, "too small");
+    check(scorer.try_counters().value().unknown_scenarios == 2, "unknown scenarios");
     check(model.try_scenario(std::int64_t{20}).value() == 1, "scenario by id");
-    check(model.try_info().value().features == 9, "info");
+    check(model.try_info().value().features == 10, "info");
 #if POLYSCORE_EXCEPTIONS
     try {
         polyscore::Model::open("no-such-file");
@@ -59,10 +70,20 @@ int main(int argc, char **argv) {
     std::array<float, 9> again{};
     scorer.score(3, candidates, again);
     check(again == out, "the same scores");
+    scorer.score_mixed(scenarios, candidates, again);
+    scorer.score_each(3, two, candidates, each, tasks);
+    check(again == out && each[5] == out[8], "the same scores of scenarios");
+    try {
+        scorer.score_each(4, two, candidates, each, tasks);
+        check(false, "an exception");
+    } catch (const polyscore::Exception &exception) {
+        check(exception.status() == POLYSCORE_BUFFER_TOO_SMALL, "the exception's status");
+    }
     check(model.plan().find("multiply-adds") != std::string::npos, "plan");
     check(model.description().front() == '{', "description");
     polyscore::Options options;
     options.isa = "scalar";
+    options.scenario_bytes = 1;
     check(std::string(polyscore::Model::open(argv[1], options).info().isa) == "scalar", "isa");
 #endif
     return failures + second_unit();

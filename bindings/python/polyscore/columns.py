@@ -1,4 +1,4 @@
-"""Host values as the arrays that the engine reads: integers, floats, texts, and the offsets of bags."""
+"""Host values as the arrays that the engine reads: integers, floats, texts, and the offsets of bags and sequences."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .features import INTEGER_MISSING
+from .features import INTEGER_MISSING, is_ragged
 
 
 @dataclasses.dataclass
@@ -21,7 +21,7 @@ class Column:
 
 
 def build(feature: Mapping[str, Any], rows: Sequence[Any] | np.ndarray) -> Column:
-    """The column of a feature (an entry of a description) for `rows`: a value per row, or for a bag a list per row.
+    """The column of a feature (an entry of a description) for `rows`: a value per row, for a bag or sequence a list per row.
 
     Arrays of the right type are taken without a copy. None is a missing value.
     """
@@ -29,7 +29,7 @@ def build(feature: Mapping[str, Any], rows: Sequence[Any] | np.ndarray) -> Colum
     if feature["kind"] == "dense":
         return Column(floats(name, rows, feature.get("width", 1)))
     row_offsets = None
-    if feature["kind"] == "ids":
+    if is_ragged(feature):
         bags = [np.atleast_1d(bag) if isinstance(bag, np.ndarray) else list(bag) for bag in rows]
         row_offsets = np.concatenate([[0], np.cumsum([len(bag) for bag in bags])]).astype(np.int64)
         rows = np.concatenate(bags) if bags and all(isinstance(b, np.ndarray) for b in bags) else [v for b in bags for v in b]

@@ -22,7 +22,8 @@ class DescriptionError(ValueError):
 
 @dataclasses.dataclass
 class Ids:
-    """Table rows of one feature: `rows` one after the other; for a bag, row `i` has `rows[offsets[i]:offsets[i + 1]]`."""
+    """Table rows of one feature: `rows` one after the other; row `i` of a bag or sequence has
+    `rows[offsets[i]:offsets[i + 1]]`."""
 
     rows: np.ndarray
     offsets: np.ndarray | None
@@ -89,17 +90,31 @@ class Lookup:
         return (self.oov, "oov") if known is None else (known, "known")
 
 
+def is_ragged(feature: Mapping[str, Any]) -> bool:
+    """Whether a row of the feature has any number of values."""
+    return feature["kind"] in ("ids", "sequence")
+
+
 def ids(feature: Mapping[str, Any], rows: int, values: Sequence[Any] | None, count: int) -> Ids:
-    """The table rows of `count` rows of an `id` or `ids` feature; `values` None means that the column is absent."""
+    """The table rows of `count` rows of an `id`, `ids` or `sequence` feature; `values` None means that the column is absent.
+
+    An absent bag is one missing value, an absent sequence is empty.
+    """
+    name = feature["name"]
     lookup = Lookup(feature, rows)
-    is_bag = feature["kind"] == "ids"
     if values is None:
-        values = [[None]] * count if is_bag else [None] * count
+        values = {"id": [None], "ids": [[None]], "sequence": [[]]}[feature["kind"]] * count
     if len(values) != count:
-        raise ValueError(f"{feature['name']}: has {len(values)} rows, expected {count}")
-    flat = [value for bag in values for value in bag] if is_bag else list(values)
+        raise ValueError(f"{name}: has {len(values)} rows, expected {count}")
+    flat, offsets = list(values), None
+    if is_ragged(feature):
+        flat = [value for bag in values for value in bag]
+        offsets = np.concatenate([[0], np.cumsum([len(bag) for bag in values])]).astype(np.int64)
+    if feature["kind"] == "sequence":
+        longest = max((len(positions) for positions in values), default=0)
+        if longest > feature["length"]:
+            raise ValueError(f"{name}: has {longest} positions, at most {feature['length']} are allowed")
     found = [lookup.row(value) for value in flat]
-    offsets = np.concatenate([[0], np.cumsum([len(bag) for bag in values])]).astype(np.int64) if is_bag else None
     kinds = [kind for _, kind in found]
     table_rows = np.asarray([row for row, _ in found], dtype=np.int64)
     return Ids(table_rows, offsets, kinds.count("oov"), kinds.count("missing"))

@@ -159,7 +159,8 @@ class Model(Handle):
 class Columns:
     """The columns of one side of a call, as the ABI reads them; it keeps their arrays alive.
 
-    Values by feature name: for the request one value each (a list for a bag), for candidates one entry per candidate.
+    Values by feature name: for the request one value each (a list for a bag or sequence), for candidates one entry per
+    candidate.
     """
 
     def __init__(self, model: Model, values: Mapping[str, Any], is_request: bool):

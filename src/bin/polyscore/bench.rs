@@ -105,7 +105,7 @@ fn measure(
         let start = Instant::now();
         let result = scorer.prepare(request.scenario, user);
         let middle = Instant::now();
-        let result = result.and_then(|()| scorer.score(request.count, ads, None, &mut out));
+        let result = result.and_then(|()| request.score(scorer, ads, None, &mut out));
         let end = Instant::now();
         result.map_err(|fault| Failure(scorer.explain(fault).to_string()))?;
         for (histogram, since) in [(both, start), (score, middle)] {

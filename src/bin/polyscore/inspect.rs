@@ -2,7 +2,7 @@
 
 use crate::{Failure, Open};
 use clap::Args;
-use polyscore::Model;
+use polyscore::{KeptScenarios, Model};
 use polyscore::description::{DenseTransform, Feature, FeatureKind, Lookup, RowTransform, ValueKind, Vocabulary};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -34,20 +34,29 @@ fn to_json(model: &Model) -> Value {
         .steps()
         .map(|(stage, step)| {
             json!({"stage": stage.to_string(), "rate": step.rate.to_string(), "op": step.operation_name(),
-                "name": step.name, "shape": step.shape, "kernel": step.kernel, "bytes": step.bytes})
+                "name": step.name, "shape": step.shape, "kernel": step.kernel, "bytes": step.bytes,
+                "kept_bytes": step.kept_bytes, "multiply_adds": step.multiply_adds})
         })
         .collect();
-    let [scenario, request, candidate] = model.plan().multiply_adds();
+    let [_, scenario, request, candidate] = model.plan().multiply_adds();
+    let by_rate: serde_json::Map<String, Value> =
+        model.plan().multiply_adds_by_rate().into_iter().map(|(rate, count)| (rate.to_string(), json!(count))).collect();
+    let (all, each) = match model.kept_scenarios() {
+        KeptScenarios::All(count) => (Some(count), None),
+        KeptScenarios::PerScorer(count) => (None, Some(count)),
+    };
     let description: Value = serde_json::from_str(model.description_json()).unwrap_or(Value::Null);
     json!({
         "description": description,
         "isa": model.plan().isa(),
         "tile": model.plan().tile(),
         "bytes": {"mapped": footprint.mapped_bytes, "copied": footprint.copied_bytes, "packed": footprint.packed_bytes,
-            "scenarios": footprint.scenario_bytes, "scratch": footprint.scratch_bytes},
+            "model": footprint.model_bytes, "scenarios": footprint.scenario_bytes, "scratch": footprint.scratch_bytes},
+        "folded": {"bytes_per_scenario": model.plan().bytes_per_scenario(), "scenarios": all, "scenarios_per_scorer": each},
         "golden": model.golden().map(|golden| json!({"requests": golden.requests, "scores": golden.scores,
             "max_error": golden.max_error, "bound": golden.bound})),
-        "multiply_adds": {"scenario": scenario, "request": request, "candidate": candidate},
+        "multiply_adds": {"scenario": scenario, "request": request, "candidate": candidate,
+            "by_rate": by_rate},
         "steps": steps,
     })
 }
@@ -82,9 +91,18 @@ fn to_text(model: &Model) -> String {
     line(format!("network\n       {network}"));
     let bytes = model.footprint();
     line(format!(
-        "bytes\n       {} mapped, {} copied, {} packed weights, {} for scenarios, {} per scorer",
-        bytes.mapped_bytes, bytes.copied_bytes, bytes.packed_bytes, bytes.scenario_bytes, bytes.scratch_bytes
+        "bytes\n       {} mapped, {} copied, {} packed weights, {} per scorer",
+        bytes.mapped_bytes, bytes.copied_bytes, bytes.packed_bytes, bytes.scratch_bytes
     ));
+    let each = model.plan().bytes_per_scenario();
+    let where_kept = match model.kept_scenarios() {
+        KeptScenarios::All(count) => format!("kept for all {count}: {} bytes", bytes.scenario_bytes),
+        KeptScenarios::PerScorer(count) => {
+            format!("the {count} used last are kept by each scorer: {} bytes", count * each)
+        }
+    };
+    line(format!("folded\n       {} bytes for the model", bytes.model_bytes));
+    line(format!("       {each} bytes for each scenario, {where_kept}"));
     line(match model.golden() {
         Some(golden) => format!(
             "golden\n       {} requests, {} scores, largest difference {:.3e} (bound {:.0e})",
@@ -115,6 +133,9 @@ fn kind(model: &Model, feature: &Feature) -> String {
                 format!("{pooling:?}").to_lowercase(),
                 transform(model, feature, lookup)
             )
+        }
+        FeatureKind::Sequence { lookup, length, .. } => {
+            format!("sequence of up to {length} of {}{optional}", transform(model, feature, lookup))
         }
         FeatureKind::Dense(dense) => {
             let how = match &dense.transform {

@@ -33,7 +33,8 @@ Examples:
 A request is a line of JSON:
   {\"scenario\": \"feed\", \"request\": {\"age\": 31, \"history\": [7, 9]}, \"candidates\": {\"ad\": [1, 2, 3]}}
 Its scores come back as:
-  {\"scores\": {\"ctr\": [0.1, 0.2, 0.3]}}";
+  {\"scores\": {\"ctr\": [0.1, 0.2, 0.3]}}
+Candidates of different scenarios have one each: \"scenarios\": [\"feed\", \"splash\", \"feed\"]";
 
 #[derive(Subcommand)]
 enum Verb {
@@ -70,6 +71,9 @@ struct Open {
     /// Keep request-constant work in score: the same bits, more time
     #[arg(long)]
     no_split: bool,
+    /// Bytes for values of scenarios: beyond it, a scorer keeps those used last
+    #[arg(long, default_value_t = OpenOptions::default().scenario_bytes)]
+    scenario_bytes: usize,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -103,6 +107,7 @@ impl Open {
             isa: self.isa.clone(),
             split: !self.no_split,
             tile: self.tile,
+            scenario_bytes: self.scenario_bytes,
             ..OpenOptions::default()
         };
         Model::open(&self.model, &options).map_err(|error| match error.kind() {

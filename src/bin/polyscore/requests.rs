@@ -1,7 +1,7 @@
 //! Requests as lines of JSON, and the columns that the engine reads.
 
 use polyscore::description::{Feature, FeatureKind, ValueKind};
-use polyscore::{Column, Model, Values};
+use polyscore::{Column, Fault, Model, Scorer, Values};
 use serde_json::{Map, Value};
 
 /// A column that owns its values.
@@ -20,11 +20,29 @@ enum Stored {
 /// One request with its candidates, checked against a model.
 pub struct Request {
     pub scenario: Option<u32>,
+    /// A scenario per candidate, if the line gives them.
+    pub scenarios: Option<Vec<u32>>,
     pub request: Vec<Owned>,
     pub candidates: Vec<Owned>,
     pub count: usize,
     /// The tasks that the line asks for; `None` if it does not say.
     pub tasks: Option<Vec<u32>>,
+}
+
+impl Request {
+    /// Scores the candidates of a prepared request, whose columns are `ads`.
+    pub fn score(
+        &self,
+        scorer: &mut Scorer,
+        ads: &[Column<'_>],
+        tasks: Option<&[u32]>,
+        out: &mut [f32],
+    ) -> Result<(), Fault> {
+        match &self.scenarios {
+            None => scorer.score(self.count, ads, tasks, out),
+            Some(scenarios) => scorer.score_mixed(self.count, scenarios, ads, tasks, out),
+        }
+    }
 }
 
 /// Borrows columns for a call.
@@ -47,16 +65,15 @@ pub fn parse(model: &Model, line: &str) -> Result<Request, String> {
     let Value::Object(object) = value else {
         return Err("expected an object".to_owned());
     };
-    if let Some(key) = object.keys().find(|key| !["scenario", "request", "candidates", "tasks"].contains(&key.as_str()))
-    {
-        return Err(format!("{key}: is not known; a request has scenario, request, candidates and tasks"));
+    let known = ["scenario", "scenarios", "request", "candidates", "tasks"];
+    if let Some(key) = object.keys().find(|key| !known.contains(&key.as_str())) {
+        return Err(format!("{key}: is not known; a request has scenario, scenarios, request, candidates and tasks"));
     }
     let scenario = match object.get("scenario") {
-        None | Some(Value::Null) => None,
-        Some(Value::String(name)) => model.scenario(name),
-        Some(Value::Number(id)) if id.is_i64() => id.as_i64().and_then(|id| model.scenario_by_id(id)),
-        Some(_) => return Err("scenario: expected a name, an id or null".to_owned()),
+        None => None,
+        Some(scenario) => parse_scenario(model, scenario, || "scenario".to_owned())?,
     };
+    let scenarios = object.get("scenarios").map(|scenarios| parse_scenarios(model, scenarios)).transpose()?;
     let tasks = object.get("tasks").map(|tasks| parse_tasks(model, tasks)).transpose()?;
     let side = |name: &str| match object.get(name) {
         None => Ok(Map::new()),
@@ -76,6 +93,13 @@ pub fn parse(model: &Model, line: &str) -> Result<Request, String> {
             _ => count = Some(rows.len()),
         }
     }
+    let count = match (&scenarios, count) {
+        (Some(scenarios), Some(count)) if scenarios.len() != count => {
+            return Err(format!("scenarios: has {} scenarios, there are {count} candidates", scenarios.len()));
+        }
+        (Some(scenarios), _) => scenarios.len(),
+        (None, count) => count.unwrap_or(0),
+    };
     let columns = |side: &str, columns: Map<String, Value>| {
         columns
             .into_iter()
@@ -92,7 +116,26 @@ pub fn parse(model: &Model, line: &str) -> Result<Request, String> {
             .collect::<Result<Vec<Owned>, String>>()
     };
     let (request, candidates) = (columns("request", request)?, columns("candidates", candidates)?);
-    Ok(Request { scenario, request, candidates, count: count.unwrap_or(0), tasks })
+    Ok(Request { scenario, scenarios, request, candidates, count, tasks })
+}
+
+/// The index of a scenario; one that the model does not know has none.
+fn parse_scenario(model: &Model, value: &Value, path: impl Fn() -> String) -> Result<Option<u32>, String> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(name) => Ok(model.scenario(name)),
+        Value::Number(id) if id.is_i64() => Ok(id.as_i64().and_then(|id| model.scenario_by_id(id))),
+        _ => Err(format!("{}: expected a name, an id or null", path())),
+    }
+}
+
+fn parse_scenarios(model: &Model, scenarios: &Value) -> Result<Vec<u32>, String> {
+    let each = scenarios.as_array().ok_or("scenarios: expected an array, a scenario per candidate")?;
+    let index = |(i, value): (usize, &Value)| {
+        let known = parse_scenario(model, value, || format!("scenarios[{i}]"))?;
+        Ok(known.unwrap_or(u32::MAX))
+    };
+    each.iter().enumerate().map(index).collect()
 }
 
 fn parse_tasks(model: &Model, tasks: &Value) -> Result<Vec<u32>, String> {
@@ -107,7 +150,7 @@ fn parse_tasks(model: &Model, tasks: &Value) -> Result<Vec<u32>, String> {
 /// `rows` are the entries of a column: a value each, or an array for a bag or a wide dense feature.
 fn parse_column(slot: u32, feature: &Feature, path: &str, rows: &[Value], is_indexed: bool) -> Result<Owned, String> {
     let place = |row: usize| if is_indexed { format!("{path}[{row}]") } else { path.to_owned() };
-    let is_bag = matches!(feature.kind, FeatureKind::Ids { .. });
+    let is_bag = feature.is_ragged();
     let width = feature.width();
     let mut values: Vec<(String, &Value)> = Vec::new();
     let mut offsets = vec![0];
@@ -178,7 +221,11 @@ pub fn random(model: &Model, count: usize, random: &mut fastrand::Rng) -> Reques
         let rows = if is_request { 1 } else { count };
         let mut offsets = vec![0i64];
         for _ in 0..rows {
-            let length = if matches!(feature.kind, FeatureKind::Ids { .. }) { random.i64(0..20) } else { 1 };
+            let length = match feature.kind {
+                FeatureKind::Ids { .. } => random.i64(0..20),
+                FeatureKind::Sequence { length, .. } => length as i64,
+                _ => 1,
+            };
             offsets.push(offsets[offsets.len() - 1] + length);
         }
         let total = offsets[rows] as usize * feature.width();
@@ -208,10 +255,10 @@ pub fn random(model: &Model, count: usize, random: &mut fastrand::Rng) -> Reques
                 Stored::Texts(bytes, ends)
             }
         };
-        let is_bag = matches!(feature.kind, FeatureKind::Ids { .. });
+        let is_bag = feature.is_ragged();
         let side = if is_request { &mut request } else { &mut candidates };
         side.push(Owned { feature: slot as u32, values, row_offsets: is_bag.then_some(offsets) });
     }
     let scenario = (!description.scenarios.is_empty()).then(|| random.u32(..description.scenarios.len() as u32));
-    Request { scenario, request, candidates, count, tasks: None }
+    Request { scenario, scenarios: None, request, candidates, count, tasks: None }
 }

@@ -66,7 +66,7 @@ fn score(model: &Model, scorer: &mut Scorer, line: &str, tasks: Option<&[u32]>) 
     let mut scores = vec![0.0; asked.len() * request.count];
     scorer
         .prepare(request.scenario, &views(&request.request))
-        .and_then(|()| scorer.score(request.count, &views(&request.candidates), Some(&asked), &mut scores))
+        .and_then(|()| request.score(scorer, &views(&request.candidates), Some(&asked), &mut scores))
         .map_err(|fault| scorer.explain(fault).to_string())?;
     let mut by_task = Vec::with_capacity(asked.len());
     for (position, task) in asked.iter().enumerate() {

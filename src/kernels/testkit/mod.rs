@@ -1,0 +1,238 @@
+//! Drivers that compare a kernel set with the scalar truth, bit by bit, at sizes around every width; and the truth with
+//! f64. A new set is tested by being in the list.
+
+mod positions;
+mod products;
+mod rows;
+
+use super::{Activation, Attend, Combine, Dense, Element, Generated, Kernels, Panels, Rows, Span, Start, scalar};
+
+/// Widths around the lanes, panels and blocks of panels.
+const WIDTHS: [usize; 14] = [1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 48, 63, 64, 65];
+
+/// Rows around the strip of six and the tile.
+const ROWS: [usize; 16] = [1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 48, 65, 66, 67, 96, 131];
+
+const ELEMENTS: [Element; 3] = [Element::F32, Element::F16, Element::Bf16];
+
+const ACTIVATIONS: [Activation; 10] = [
+    Activation::Identity,
+    Activation::Relu,
+    Activation::LeakyRelu(0.01),
+    Activation::Sigmoid,
+    Activation::ScaledSigmoid(2.0),
+    Activation::Tanh,
+    Activation::Silu,
+    Activation::Affine { scale: 1.7, shift: -0.3 },
+    // Above every painted value, below some edges.
+    Activation::Threshold(2.1),
+    Activation::InverseSqrt(1e-3),
+];
+
+/// What guards the memory around outputs.
+const GUARD: f32 = -12345.0;
+
+/// Values that do not repeat with any power of two: a cycle of 251, the largest prime below 256.
+fn paint(place: usize) -> f32 {
+    ((place % 251) as f32 - 125.0) / 61.0
+}
+
+/// Values at which functions and formats go wrong.
+const EDGES: [f32; 22] = [
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    f32::MIN_POSITIVE,
+    -1e-40,
+    1e-30,
+    0.624_999,
+    0.625,
+    -0.625,
+    17.3,
+    -43.6,
+    86.99,
+    87.01,
+    -87.4,
+    88.8,
+    1e4,
+    -1e4,
+    3e38,
+    f32::INFINITY,
+    f32::NEG_INFINITY,
+    f32::NAN,
+];
+
+/// A memory with `painted` values painted from offset 0 on, and guarded behind.
+fn memory(painted: usize, total: usize) -> Vec<f32> {
+    (0..total).map(|place| if place < painted { paint(place) } else { GUARD }).collect()
+}
+
+fn span(offset: usize, stride: usize, width: usize) -> Span {
+    Span { offset, stride, width }
+}
+
+/// Equal bits, or both NaN: the payload of a NaN is nobody's promise.
+fn assert_same(name: &str, what: &dyn std::fmt::Debug, actual: &[f32], expected: &[f32]) {
+    for (place, (a, e)) in actual.iter().zip(expected).enumerate() {
+        let same = a.to_bits() == e.to_bits() || (a.is_nan() && e.is_nan());
+        assert!(same, "{name} {what:?}: at {place} {a:e} ({:#x}), scalar {e:e} ({:#x})", a.to_bits(), e.to_bits());
+    }
+}
+
+/// Runs `call` on every set: no bit may change.
+fn assert_untouched(what: &dyn std::fmt::Debug, start: &[f32], call: impl Fn(&Kernels, &mut [f32])) {
+    for kernels in Kernels::available() {
+        let mut actual = start.to_vec();
+        call(kernels, &mut actual);
+        assert_same(kernels.name(), what, &actual, start);
+    }
+}
+
+/// Fails if `actual` differs from the real value by more than 16 roundings of `magnitude`, the sum of the absolute values of
+/// what was added up.
+fn assert_near(what: &dyn std::fmt::Debug, actual: f32, expected: f64, magnitude: f64) {
+    let bound = 16.0 * f64::from(f32::EPSILON / 2.0) * magnitude;
+    let difference = (f64::from(actual) - expected).abs();
+    assert!(difference <= bound, "{what:?}: {actual} is {difference:e} away from {expected}, more than {bound:e}");
+}
+
+/// A row of a span in f64.
+fn row(memory: &[f32], span: Span, row: usize) -> Vec<f64> {
+    let start = span.offset + row * span.stride;
+    memory[start..start + span.width].iter().map(|x| f64::from(*x)).collect()
+}
+
+fn sum_of_products(x: &[f64], y: &[f64]) -> f64 {
+    x.iter().zip(y).map(|(x, y)| x * y).sum()
+}
+
+fn magnitude(x: &[f64], y: &[f64]) -> f64 {
+    x.iter().zip(y).map(|(x, y)| (x * y).abs()).sum()
+}
+
+/// Runs `call` on the truth and on every other set, over copies of `start`.
+fn compare(what: &dyn std::fmt::Debug, start: &[f32], call: impl Fn(&Kernels, &mut [f32])) {
+    let mut sets = Kernels::available();
+    let mut expected = start.to_vec();
+    call(sets.next().expect("scalar is always there"), &mut expected);
+    assert!(expected.iter().zip(start).any(|(a, b)| a.to_bits() != b.to_bits()), "{what:?} computed nothing");
+    for kernels in sets {
+        let mut actual = start.to_vec();
+        call(kernels, &mut actual);
+        assert_same(kernels.name(), what, &actual, &expected);
+    }
+}
+
+#[test]
+fn what_lies_around_an_output_stays() {
+    let (rows, width) = (11, 21);
+    let weights = Panels::pack(Element::F32, 4, width, |c, k| paint(c + k), None).expect("memory");
+    let (scale, shift): (Vec<f32>, Vec<f32>) = (0..width).map(|c| (paint(c), paint(c * 5))).unzip();
+    let (input, narrow) = (span(0, width + 1, width), span(0, 4, 4));
+    let (wide, matrix) = (span(0, width, width * 3), span(0, 4, 4 * width));
+    let output = span(420, width + 5, width);
+    let column = Span { width: 1, ..output };
+    let (start, activation) = (Start::Zero, Activation::Sigmoid);
+    let dense = Dense { input: narrow, weights: &weights, start, addend: None, output, activation };
+    let generated = Generated { input: narrow, weight: matrix, outside: None, start, addend: None, output, activation };
+    let shared = Generated { weight: Span { stride: 0, ..matrix }, ..generated };
+    let scratch = span(800, 0, 6 * 16);
+    let attend = Attend { queries: narrow, keys: span(9, 5, 4), base: None, rows: Rows::Mean, scratch, output: column };
+    type Call<'a> = &'a dyn Fn(&Kernels, &mut [f32]);
+    let calls: [(&str, Span, usize, Call<'_>); 16] = [
+        ("dense", output, rows, &|set, memory| set.dense(memory, rows, &dense)),
+        ("unary", output, rows, &|set, memory| set.unary(memory, rows, activation, input, output)),
+        ("generated", output, rows, &|set, memory| set.generated(memory, rows, &generated)),
+        ("shared", output, rows, &|set, memory| set.generated(memory, rows, &shared)),
+        ("combine", output, rows, &|set, memory| set.combine(memory, rows, Combine::Add, input, span(0, 1, 1), output)),
+        ("affine", output, rows, &|set, memory| set.affine(memory, rows, input, &scale, &shift, output)),
+        ("softmax", output, rows, &|set, memory| set.softmax(memory, rows, input, output)),
+        ("layer norm", output, rows, &|set, memory| {
+            set.layer_norm(memory, rows, input, &scale, &shift, 1e-5, output);
+        }),
+        ("normalize", output, rows, &|set, memory| set.normalize(memory, rows, input, 1e-12, output)),
+        ("dot", Span { width: 3, ..output }, rows, &|set, memory| {
+            set.dot(memory, rows, wide, wide, 3, Span { width: 3, ..output });
+        }),
+        ("mixture", output, rows, &|set, memory| set.mixture(memory, rows, span(1, 1, 2), &[input, input], output)),
+        ("copy", output, rows, &|set, memory| set.copy(memory, rows, input, output)),
+        ("pool", output, 1, &|set, memory| set.pool(memory, rows, input, None, true, output)),
+        ("weighted pool", output, 1, &|set, memory| set.pool(memory, rows, input, Some(span(9, 5, 3)), false, output)),
+        ("softmax down", output, rows, &|set, memory| set.softmax_down(memory, rows, input, output)),
+        ("attend", column, rows, &|set, memory| set.attend(memory, rows, &attend)),
+    ];
+    for kernels in Kernels::available() {
+        for (name, output, rows, call) in &calls {
+            let mut memory = memory(300, 900);
+            call(kernels, &mut memory);
+            for (place, value) in memory.iter().enumerate().take(800).skip(300) {
+                let from = place.wrapping_sub(output.offset);
+                let is_inside = from / output.stride < *rows && from % output.stride < output.width;
+                assert_eq!(*value != GUARD, is_inside, "{} {name} at {place}", kernels.name());
+            }
+            let is_kept = memory[..300].iter().enumerate().all(|(place, value)| *value == paint(place));
+            assert!(is_kept, "{} {name} wrote into its input", kernels.name());
+        }
+    }
+}
+
+/// The distance from `actual` to the real value `expected`, in units of the last place of `expected`.
+fn ulps(actual: f32, expected: f64) -> f64 {
+    let nearest = expected as f32;
+    let unit = f64::from(f32::from_bits(nearest.abs().to_bits() + 1)) - f64::from(nearest.abs());
+    (f64::from(actual) - expected).abs() / unit
+}
+
+#[test]
+fn functions_are_within_their_stated_errors() {
+    let worst = |low: f32, high: f32, actual: fn(f32) -> f32, expected: fn(f64) -> f64| {
+        let samples = 400_000;
+        let sample = |i: i32| low + (high - low) * (i as f32 / samples as f32);
+        (0..=samples).map(sample).map(|x| ulps(actual(x), expected(f64::from(x)))).fold(0.0, f64::max)
+    };
+    let exp = worst(-87.0, 87.0, scalar::exp, f64::exp);
+    let sigmoid = worst(-86.0, 86.0, scalar::sigmoid, |x| 1.0 / (1.0 + (-x).exp()));
+    let tanh = worst(-20.0, 20.0, scalar::tanh, f64::tanh);
+    let root = |x| scalar::activate(Activation::InverseSqrt(1e-5), x);
+    let root = worst(0.0, 50.0, root, |x| 1.0 / (x + f64::from(1e-5f32)).sqrt());
+    let affine = |x| scalar::activate(Activation::Affine { scale: 1.7, shift: -0.3 }, x);
+    let affine = worst(-3.0, 3.0, affine, |x| x * f64::from(1.7f32) + f64::from(-0.3f32));
+    let all = [exp, sigmoid, tanh, root, affine];
+    assert!(exp <= 1.0 && sigmoid <= 3.0 && tanh <= 2.0 && root <= 2.0 && affine <= 0.500_001, "{all:?}");
+    assert!(all.iter().all(|worst| *worst > 0.49), "the measure is blind: {all:?}");
+}
+
+#[test]
+fn functions_saturate_and_keep_nan() {
+    assert_eq!(scalar::exp(f32::NEG_INFINITY), scalar::exp(-100.0));
+    assert!(scalar::exp(-100.0) < 1.2e-38 && scalar::exp(f32::INFINITY) == scalar::exp(87.0));
+    assert_eq!([scalar::sigmoid(f32::INFINITY), scalar::sigmoid(30.0)], [1.0, 1.0]);
+    assert!(scalar::sigmoid(f32::NEG_INFINITY) > 0.0 && scalar::sigmoid(f32::NEG_INFINITY) < 1e-37);
+    assert_eq!([scalar::tanh(f32::INFINITY), scalar::tanh(-50.0)], [1.0, -1.0]);
+    assert_eq!(scalar::tanh(-0.0).to_bits(), (-0.0f32).to_bits());
+    let threshold = |x| scalar::activate(Activation::Threshold(0.5), x);
+    assert_eq!(
+        [-0.6, -0.5, -0.0, 0.5, 0.6].map(threshold).map(f32::to_bits),
+        [-0.6, 0.0, 0.0, 0.0, 0.6].map(f32::to_bits)
+    );
+    assert!(ACTIVATIONS.iter().all(|activation| scalar::activate(*activation, f32::NAN).is_nan()));
+    assert!(scalar::exp(f32::NAN).is_nan() && scalar::sigmoid(f32::NAN).is_nan() && scalar::tanh(f32::NAN).is_nan());
+}
+
+#[test]
+fn sets_are_chosen_by_name() {
+    assert_eq!(Kernels::select(Some("scalar")).map(Kernels::name), Ok("scalar"));
+    assert_eq!(Kernels::select(Some("portable")).map(Kernels::name), Ok("portable"));
+    let unknown = Kernels::select(Some("avx9")).map(Kernels::name).unwrap_err();
+    assert_eq!(unknown.to_string(), "`avx9` is not one of scalar, portable, avx2");
+    let best = Kernels::select(None).map(Kernels::name);
+    assert_eq!(best.ok(), Kernels::available().last().map(Kernels::name));
+}
+
+#[test]
+#[should_panic(expected = "outside a memory")]
+fn a_span_outside_the_memory_is_caught() {
+    let kernels = Kernels::select(Some("scalar")).expect("scalar");
+    kernels.copy(&mut [0.0; 8], 2, span(0, 4, 4), span(4, 4, 4));
+}

@@ -1,0 +1,210 @@
+//! Products with packed and with computed matrices.
+
+use super::{
+    ACTIVATIONS, ELEMENTS, ROWS, WIDTHS, assert_near, compare, magnitude, memory, paint, row, span, sum_of_products,
+};
+use crate::kernels::{Activation, Dense, Element, Generated, Kernels, Panels, Span, Start};
+
+#[test]
+fn dense_has_the_bits_of_the_truth() {
+    for (case, width) in WIDTHS.into_iter().chain([80, 128, 130]).enumerate() {
+        for rows in ROWS {
+            let depth = [1, 3, 16, 37][(case + rows) % 4];
+            let element = ELEMENTS[(case + rows / 2) % 3];
+            let activation = ACTIVATIONS[(case + rows) % ACTIVATIONS.len()];
+            let bias: Vec<f32> = (0..width).map(|c| paint(c * 7)).collect();
+            let weight = |c: usize, k: usize| paint(c * 131 + k * 17) / 4.0;
+            let weights = Panels::pack(element, depth, width, weight, Some(&bias)).expect("memory");
+            let input = span(3, if case % 5 == 4 { 0 } else { depth + 2 }, depth);
+            let side = span(5, width, width);
+            let start = [Start::Zero, Start::Bias, Start::Span(side)][case % 3];
+            let addend = [None, Some(side), Some(Span { stride: 0, ..side })][(case + rows) % 3];
+            let painted = 5 + rows * (width + depth + 2);
+            let output = span(painted + 1, width + 3, width);
+            let call = Dense { input, weights: &weights, start, addend, output, activation };
+            let start = memory(painted, painted + 1 + rows * (width + 3));
+            compare(&(width, rows, depth, element, activation), &start, |set, memory| set.dense(memory, rows, &call));
+        }
+    }
+}
+
+#[test]
+fn dense_follows_the_formula() {
+    let (rows, depth, width) = (7, 40, 19);
+    let weight = |c: usize, k: usize| paint(c * 3 + k * 5);
+    let bias: Vec<f32> = (0..width).map(|c| paint(c + 9)).collect();
+    let weights = Panels::pack(Element::F32, depth, width, weight, Some(&bias)).expect("memory");
+    let (input, output) = (span(0, depth, depth), span(rows * depth, width, width));
+    let call =
+        Dense { input, weights: &weights, start: Start::Bias, addend: None, output, activation: Activation::Relu };
+    for kernels in Kernels::available() {
+        let mut memory = memory(rows * depth, rows * (depth + width));
+        kernels.dense(&mut memory, rows, &call);
+        for row in 0..rows {
+            for (column, bias) in bias.iter().enumerate() {
+                let products = (0..depth).map(|k| f64::from(paint(row * depth + k)) * f64::from(weight(column, k)));
+                let expected = (products.sum::<f64>() + f64::from(*bias)).max(0.0);
+                let actual = f64::from(memory[output.offset + row * width + column]);
+                assert!((actual - expected).abs() < 1e-4, "{}: {actual} {expected}", kernels.name());
+            }
+        }
+    }
+}
+
+/// Where the matrix of a `Generated` is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Place {
+    PerRow,
+    Shared,
+    Outside,
+}
+
+/// A call over a memory of painted inputs, starts, addends and matrices, with the output behind them. `case` chooses start,
+/// addend and strides.
+struct GeneratedCase {
+    memory: Vec<f32>,
+    outside: Vec<f32>,
+    call: Generated<'static>,
+}
+
+impl GeneratedCase {
+    fn new(place: Place, rows: usize, depth: usize, width: usize, case: usize) -> Self {
+        let input = span(3, if case % 5 == 4 { 0 } else { depth + 2 }, depth);
+        let side = span(5, width, width);
+        let elements = depth * width;
+        let stride = if place == Place::PerRow { elements + 1 } else { 0 };
+        let weight = span(7 + rows * (width + depth + 2), stride, elements);
+        let painted = weight.offset + elements + stride * (rows - 1);
+        let call = Generated {
+            input,
+            weight: if place == Place::Outside { span(0, 0, 0) } else { weight },
+            outside: None,
+            start: if case.is_multiple_of(2) { Start::Zero } else { Start::Span(side) },
+            addend: [None, Some(side), Some(Span { stride: 0, ..side })][case % 3],
+            output: span(painted + 1, width + 3, width),
+            activation: ACTIVATIONS[case % ACTIVATIONS.len()],
+        };
+        let outside = if place == Place::Outside { (0..elements).map(|i| paint(i * 13)).collect() } else { Vec::new() };
+        Self { memory: memory(painted, painted + 1 + rows * (width + 3) - 3), outside, call }
+    }
+
+    fn call(&self) -> Generated<'_> {
+        Generated { outside: (!self.outside.is_empty()).then_some(&self.outside), ..self.call }
+    }
+}
+
+#[test]
+fn generated_has_the_bits_of_the_truth() {
+    let compare = |place, rows, depth, width, case| {
+        let run = GeneratedCase::new(place, rows, depth, width, case);
+        let what = (place, rows, depth, width, run.call.start, run.call.addend, run.call.activation);
+        compare(&what, &run.memory, |set, memory| set.generated(memory, rows, &run.call()));
+    };
+    for (case, width) in WIDTHS.into_iter().chain([80, 130]).enumerate() {
+        for (other, rows) in ROWS.into_iter().enumerate() {
+            let depth = [1, 3, 16, 37][(case + rows) % 4];
+            compare(
+                [Place::PerRow, Place::Shared, Place::Outside][(case + other) % 3],
+                rows,
+                depth,
+                width,
+                case + rows,
+            );
+        }
+    }
+    // Around the copied blocks: of 256 inputs; for more than 48 rows, or more than 6 by more than 256 columns.
+    for (case, depth) in [255, 256, 257, 515].into_iter().enumerate() {
+        for (rows, width) in [(6, 258), (7, 257), (48, 17), (49, 33), (50, 16)] {
+            for place in [Place::Shared, Place::Outside] {
+                compare(place, rows, depth, width, case + rows);
+            }
+        }
+    }
+}
+
+#[test]
+fn generated_follows_the_formula() {
+    for (place, rows, depth, width) in [
+        (Place::PerRow, 5, 40, 19),
+        (Place::PerRow, 3, 16, 70),
+        (Place::Shared, 1, 37, 130),
+        (Place::Shared, 13, 40, 19),
+        (Place::Outside, 50, 300, 33),
+        (Place::Outside, 7, 40, 270),
+    ] {
+        for case in [1, 4, 2 * ACTIVATIONS.len()] {
+            let mut run = GeneratedCase::new(place, rows, depth, width, case);
+            run.call.activation = Activation::Identity;
+            let (call, start) = (run.call(), &run.memory);
+            for kernels in Kernels::available() {
+                let mut memory = start.clone();
+                kernels.generated(&mut memory, rows, &call);
+                for r in 0..rows {
+                    let input = row(start, call.input, r);
+                    let matrix = match call.outside {
+                        Some(outside) => outside.iter().map(|x| f64::from(*x)).collect(),
+                        None => row(start, call.weight, r),
+                    };
+                    let first = if let Start::Span(span) = call.start { row(start, span, r) } else { vec![0.0; width] };
+                    let addend = call.addend.map_or(vec![0.0; width], |span| row(start, span, r));
+                    for c in 0..width {
+                        let column: Vec<f64> = matrix.iter().skip(c).step_by(width).copied().collect();
+                        let expected = addend[c] + first[c] + sum_of_products(&input, &column);
+                        let magnitude = addend[c].abs() + first[c].abs() + magnitude(&input, &column);
+                        let actual = memory[call.output.offset + r * call.output.stride + c];
+                        assert_near(&(kernels.name(), place, r, c), actual, expected, magnitude);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_layer_without_inputs_is_its_start() {
+    for (rows, width) in [(1, 70), (5, 17), (60, 17), (9, 300)] {
+        let (start, output) = (span(0, width, width), span(rows * width, width, width));
+        let (input, weight) = (span(0, 0, 0), span(0, 0, 0));
+        let activation = Activation::Identity;
+        let call =
+            Generated { input, weight, outside: None, start: Start::Span(start), addend: None, output, activation };
+        for kernels in Kernels::available() {
+            let mut memory = memory(rows * width, 2 * rows * width);
+            kernels.generated(&mut memory, rows, &call);
+            assert_eq!(memory[..rows * width], memory[rows * width..], "{} {rows} {width}", kernels.name());
+        }
+    }
+}
+
+/// The exact sum `(1 + 2^-23)(1 - 2^-23) 2^-24 + (1 + 2^-23)` lies 2^-70 below the middle of two floats: rounded to f64
+/// first, it becomes that middle, and then goes up to the even one.
+#[test]
+fn a_product_and_a_sum_are_rounded_once() {
+    let unit = f32::EPSILON;
+    let (factor, weight, bias) = (1.0 + unit, (1.0 - unit) * (unit / 2.0), 1.0 + unit);
+    for (sign, scale) in [(1.0, 1.0), (-1.0, 1.0), (1.0, 1e-19), (-1.0, 1e18)] {
+        let scale = f32::from_bits(f32::to_bits(scale) & 0x7f80_0000);
+        for (rows, width) in [(1, 70), (6, 16), (8, 21)] {
+            let (weight, bias) = (sign * weight * scale, vec![sign * bias * scale; width]);
+            let weights = Panels::pack(Element::F32, 1, width, |_, _| weight, Some(&bias)).expect("memory");
+            let (input, output) = (span(0, 1, 1), span(rows, width, width));
+            let activation = Activation::Identity;
+            let call = Dense { input, weights: &weights, start: Start::Bias, addend: None, output, activation };
+            for kernels in Kernels::available() {
+                let mut memory = vec![factor; rows * (width + 1)];
+                kernels.dense(&mut memory, rows, &call);
+                for value in &memory[rows..] {
+                    assert_eq!(value.to_bits(), bias[0].to_bits(), "{} {rows} {width} {scale:e}", kernels.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "outside a memory")]
+fn a_matrix_outside_the_memory_is_caught() {
+    let mut run = GeneratedCase::new(Place::PerRow, 3, 4, 5, 0);
+    run.call.weight.stride = run.memory.len();
+    Kernels::select(None).expect("a set").generated(&mut run.memory.clone(), 3, &run.call());
+}

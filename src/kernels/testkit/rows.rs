@@ -1,0 +1,218 @@
+//! Functions of elements and of rows, and the rows of tables.
+
+use super::{
+    ACTIVATIONS, EDGES, ELEMENTS, GUARD, WIDTHS, assert_near, compare, magnitude, memory, paint, row, span,
+    sum_of_products, ulps,
+};
+use crate::kernels::{Activation, Combine, Element, Kernels, Pooling, Span, Table};
+
+#[test]
+fn elementwise_has_the_bits_of_the_truth() {
+    for width in WIDTHS {
+        for rows in [1, 2, 5] {
+            let edges = (0..rows * (width + 1)).map(|place| EDGES[place % EDGES.len()] * [1.0, 0.37][place / 22 % 2]);
+            let mut start: Vec<f32> = edges.collect();
+            let painted = start.len();
+            start.resize(painted + 2 + rows * (width + 2), GUARD);
+            let (input, output) = (span(0, width + 1, width), span(painted + 2, width + 2, width));
+            for activation in ACTIVATIONS {
+                let what = (width, rows, activation);
+                compare(&what, &start, |set, memory| set.unary(memory, rows, activation, input, output));
+                if activation != Activation::Identity {
+                    let start = memory(painted, painted);
+                    compare(&what, &start, |set, memory| set.unary(memory, rows, activation, input, input));
+                }
+            }
+            for how in [Combine::Add, Combine::Subtract, Combine::Multiply] {
+                for right in [input, Span { stride: 0, ..input }, span(1, 0, 1), span(0, 1, 1)] {
+                    compare(&(width, rows, how), &start, |set, memory| {
+                        set.combine(memory, rows, how, input, right, output);
+                    });
+                }
+                let start = memory(start.len(), start.len());
+                compare(&(width, rows, how, "in place"), &start, |set, memory| {
+                    set.combine(memory, rows, how, input, output, input);
+                });
+            }
+            let (scale, shift): (Vec<f32>, Vec<f32>) = (0..width).map(|c| (paint(c), paint(c * 5))).unzip();
+            compare(&(width, rows, "affine"), &start, |set, memory| {
+                set.affine(memory, rows, input, &scale, &shift, output);
+            });
+            compare(&(width, rows, "copy"), &start, |set, memory| set.copy(memory, rows, input, output));
+        }
+    }
+}
+
+#[test]
+fn softmax_and_mixture_have_the_bits_of_the_truth() {
+    for width in WIDTHS {
+        for rows in [1, 3, 8] {
+            let painted = rows * width * 3 + 16;
+            let start = memory(painted, painted + rows * width);
+            let (input, output) = (span(0, width, width), span(painted, width, width));
+            compare(&(width, rows, "softmax"), &start, |set, memory| set.softmax(memory, rows, input, output));
+            compare(&(width, rows, "softmax in place"), &start, |set, memory| set.softmax(memory, rows, input, input));
+            let experts = [span(1, width, width), span(rows * width, width, width), span(4, 0, width)];
+            let gate = span(2, 1, 3);
+            compare(&(width, rows, "mixture"), &start, |set, memory| {
+                set.mixture(memory, rows, gate, &experts, output);
+            });
+        }
+    }
+}
+
+#[test]
+fn softmax_sums_to_one_at_every_scale() {
+    for kernels in Kernels::available() {
+        for scale in [1e-6, 1.0, 30.0, 1e30] {
+            let mut memory: Vec<f32> = (0..37).map(|place| paint(place * 11) * scale).collect();
+            kernels.softmax(&mut memory, 1, span(0, 37, 37), span(0, 37, 37));
+            let sum: f64 = memory.iter().map(|e| f64::from(*e)).sum();
+            assert!((sum - 1.0).abs() < 1e-6, "{} {scale}: {sum}", kernels.name());
+        }
+    }
+}
+
+#[test]
+fn norms_have_the_bits_of_the_truth() {
+    for width in WIDTHS {
+        for rows in [1, 2, 5] {
+            let painted = rows * (width + 1);
+            let start = memory(painted, painted + 2 + rows * (width + 2));
+            // Among more than one row, the first is zeros.
+            let edges = start.iter().enumerate().map(|(place, x)| match place {
+                _ if rows > 1 && place < width => 0.0,
+                _ if place < painted && place % 3 == 0 => EDGES[(place + 10) % EDGES.len()],
+                _ => *x,
+            });
+            let edges: Vec<f32> = edges.collect();
+            let output = span(painted + 2, width + 2, width);
+            let (scale, shift): (Vec<f32>, Vec<f32>) = (0..width).map(|c| (paint(c + 1), paint(c * 5 + 2))).unzip();
+            for start in [start, edges] {
+                for (input, output) in [
+                    (span(0, width + 1, width), output),
+                    (span(1, 0, width), output),
+                    (span(0, width + 1, width), span(0, width + 1, width)),
+                ] {
+                    compare(&(width, rows, input, "layer norm"), &start, |set, memory| {
+                        set.layer_norm(memory, rows, input, &scale, &shift, 1e-5, output);
+                    });
+                    compare(&(width, rows, input, "normalize"), &start, |set, memory| {
+                        set.normalize(memory, rows, input, 1e-12, output);
+                    });
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn layer_norm_follows_the_formula() {
+    for (kernels, width) in Kernels::available().flat_map(|kernels| WIDTHS.map(|width| (kernels, width))) {
+        let (rows, epsilon) = (3, 1e-3);
+        let (input, output) = (span(0, width, width), span(rows * width, width, width));
+        let (scale, shift): (Vec<f32>, Vec<f32>) = (0..width).map(|c| (paint(c * 3), paint(c * 5))).unzip();
+        let mut memory = memory(rows * width, 2 * rows * width);
+        kernels.layer_norm(&mut memory, rows, input, &scale, &shift, epsilon, output);
+        for r in 0..rows {
+            let x = row(&memory, input, r);
+            let mean = x.iter().sum::<f64>() / width as f64;
+            let centred: Vec<f64> = x.iter().map(|x| x - mean).collect();
+            let deviation = (sum_of_products(&centred, &centred) / width as f64 + f64::from(epsilon)).sqrt();
+            for c in 0..width {
+                let (scale, shift) = (f64::from(scale[c]), f64::from(shift[c]));
+                let magnitude = (x[c].abs() + mean.abs()) / deviation * scale.abs() + shift.abs();
+                let actual = memory[output.offset + r * width + c];
+                let expected = centred[c] / deviation * scale + shift;
+                assert_near(&(kernels.name(), width, r, c), actual, expected, magnitude);
+            }
+        }
+    }
+}
+
+#[test]
+fn normalize_gives_rows_of_length_one_and_keeps_zeros() {
+    for (kernels, width) in Kernels::available().flat_map(|kernels| WIDTHS.map(|width| (kernels, width))) {
+        let (input, output) = (span(0, width, width), span(2 * width, width, width));
+        let mut memory = memory(width, 4 * width);
+        memory[width..2 * width].fill(0.0);
+        kernels.normalize(&mut memory, 2, input, 1e-12, output);
+        let (x, y) = (row(&memory, input, 0), row(&memory, output, 0));
+        let norm = sum_of_products(&x, &x).sqrt();
+        for c in 0..width {
+            assert!(ulps(memory[output.offset + c], x[c] / norm) <= 3.0, "{} {width} {c}", kernels.name());
+        }
+        assert!((sum_of_products(&y, &y) - 1.0).abs() < 1e-6, "{} {width}", kernels.name());
+        assert!(memory[3 * width..].iter().all(|zero| zero.to_bits() == 0), "{} {width}", kernels.name());
+    }
+}
+
+#[test]
+fn dot_has_the_bits_of_the_truth() {
+    for width in WIDTHS {
+        for (groups, rows) in [(1, 1), (2, 3), (3, 2), (7, 5)] {
+            let whole = groups * width;
+            let painted = 2 * rows * (whole + 1) + 3;
+            let output = span(painted + 1, groups + 1, groups);
+            let start = memory(painted, painted + 1 + rows * (groups + 1));
+            let edges: Vec<f32> = (0..start.len()).map(|place| EDGES[place * 5 % EDGES.len()]).collect();
+            let left = span(2, whole + 1, whole);
+            for right in [left, span(3 + rows * (whole + 1), whole, whole), span(0, 0, whole)] {
+                for start in [&start, &edges] {
+                    compare(&(width, groups, rows, right), start, |set, memory| {
+                        set.dot(memory, rows, left, right, groups, output);
+                    });
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn dot_follows_the_formula() {
+    for (kernels, width) in Kernels::available().flat_map(|kernels| WIDTHS.map(|width| (kernels, width))) {
+        let (rows, groups) = (3, 4);
+        let whole = groups * width;
+        let (left, right) = (span(0, whole, whole), span(rows * whole, 0, whole));
+        let output = span((rows + 1) * whole, groups, groups);
+        let mut memory = memory((rows + 1) * whole, (rows + 1) * whole + rows * groups);
+        kernels.dot(&mut memory, rows, left, right, groups, output);
+        for (r, group) in (0..rows).flat_map(|r| (0..groups).map(move |group| (r, group))) {
+            let part = group * width..(group + 1) * width;
+            let (x, y) = (&row(&memory, left, r)[part.clone()], &row(&memory, right, r)[part]);
+            let actual = memory[output.offset + r * groups + group];
+            assert_near(&(kernels.name(), width, r, group), actual, sum_of_products(x, y), magnitude(x, y));
+        }
+    }
+}
+
+fn table(element: Element, rows: usize, width: usize) -> Vec<u8> {
+    let value = |place: usize| EDGES.get(place).copied().unwrap_or_else(|| paint(place));
+    match element {
+        Element::F32 => (0..rows * width).flat_map(|place| value(place).to_le_bytes()).collect(),
+        Element::F16 => (0..rows * width).flat_map(|place| half::f16::from_f32(value(place)).to_le_bytes()).collect(),
+        Element::Bf16 => (0..rows * width).flat_map(|place| half::bf16::from_f32(value(place)).to_le_bytes()).collect(),
+    }
+}
+
+#[test]
+fn gathers_have_the_bits_of_the_truth() {
+    for element in ELEMENTS {
+        for width in WIDTHS {
+            let bytes = table(element, 23, width);
+            // The first row begins at an odd address: tables are read unaligned.
+            let shifted: Vec<u8> = std::iter::once(0).chain(bytes.iter().copied()).collect();
+            let table = Table { bytes: &shifted[1..], element, rows: 23, width };
+            let ids: Vec<u32> = (0..29).map(|i| (i * 7 + 22) % 23).collect();
+            let output = span(1, width + 1, width);
+            let start = memory(0, 2 + 29 * (width + 1));
+            compare(&(element, width, "gather"), &start, |set, memory| set.gather(memory, table, &ids, output));
+            for pooling in [Pooling::Sum, Pooling::Mean, Pooling::Max] {
+                let offsets = [0, 1, 1, 4, 20, 29];
+                compare(&(element, width, pooling), &start, |set, memory| {
+                    set.gather_pooled(memory, table, &ids, &offsets, pooling, output);
+                });
+            }
+        }
+    }
+}
