@@ -228,10 +228,10 @@ impl Model {
 
     /// How many scenarios' values are kept: all of them by the model, or as many by each scorer.
     pub fn kept_scenarios(&self) -> KeptScenarios {
-        let Inner { plan, kept, description, .. } = &*self.inner;
+        let Inner { kept, description, .. } = &*self.inner;
         match kept.is_complete() {
             true => KeptScenarios::All(description.scenario_rows),
-            false => KeptScenarios::PerScorer(kept.room(plan)),
+            false => KeptScenarios::PerScorer(kept.room()),
         }
     }
 

@@ -77,7 +77,8 @@ impl Scorer {
     /// fallback scenario, and is counted. `out` is as for [`Scorer::score`]; the scenario of the request stays.
     ///
     /// # Errors
-    /// As [`Scorer::score`], and `ColumnLength` if there are not as many scenarios as candidates.
+    /// As [`Scorer::score`]; `ColumnLength` if there are not as many scenarios as candidates, `InvalidArgument` if there are
+    /// more than 2^32 - 1.
     pub fn score_mixed(
         &mut self,
         candidates: usize,
@@ -89,6 +90,9 @@ impl Scorer {
         self.prepared.ok_or(Fault::new(ErrorKind::NotPrepared, Subject::Call))?;
         if scenarios.len() != candidates {
             return Err(Fault::new(ErrorKind::ColumnLength, Subject::Call));
+        }
+        if u32::try_from(candidates).is_err() {
+            return Err(Fault::new(ErrorKind::InvalidArgument, Subject::Call));
         }
         let inner = &self.inner;
         let mut call = inner.call(candidates, columns, 1, tasks, out)?;

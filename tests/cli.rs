@@ -192,14 +192,14 @@ fn a_bad_line_is_named_with_its_path() {
     let cases = [
         ("{", "not JSON: EOF while parsing an object at line 1 column 1"),
         ("[1]", "expected an object"),
-        (r#"{"requests": {}}"#, "requests: is not known; a request has scenario, scenarios, request, candidates and tasks"),
+        (
+            r#"{"requests": {}}"#,
+            "requests: is not known; a request has scenario, scenarios, request, candidates and tasks",
+        ),
         (r#"{"scenario": 1.5}"#, "scenario: expected a name, an id or null"),
         (r#"{"scenarios": "Web"}"#, "scenarios: expected an array, a scenario per candidate"),
         (r#"{"scenarios": ["Web", [1]]}"#, "scenarios[1]: expected a name, an id or null"),
-        (
-            r#"{"scenarios": ["Web"], "candidates": {"email": ["x", "y"]}}"#,
-            "scenarios: has 1 scenarios, there are 2 candidates",
-        ),
+        (r#"{"scenarios": ["Web"], "candidates": {"email": ["x", "y"]}}"#, "scenarios: has 1 entries for 2 candidates"),
         (r#"{"request": []}"#, "request: expected an object of features"),
         (r#"{"candidates": {"email": "No E-Mail"}}"#, "candidates.email: expected an array, one entry per candidate"),
         (r#"{"candidates": {"email": [1]}}"#, "candidates.email[0]: expected a text"),

@@ -2,7 +2,7 @@
 
 mod zoo;
 
-use polyscore::{Model, OpenOptions, Rate, Stage};
+use polyscore::{KeptScenarios, Model, OpenOptions, Rate, Stage};
 use std::time::Duration;
 use zoo::Request;
 
@@ -86,4 +86,53 @@ fn the_plan_prints_every_step() {
         let line = line.unwrap_or_else(|| panic!("{} is not printed", step.name));
         assert!(line.contains(&step.shape) || text.matches(&step.name).count() > 1, "{line}");
     }
+}
+
+#[test]
+fn the_scenarios_used_last_are_kept_within_the_budget() {
+    let zoo = zoo::named("star");
+    let open = |scenario_bytes| zoo.open(&OpenOptions { scenario_bytes, ..OpenOptions::default() });
+    let each = open(0).plan().bytes_per_scenario();
+    assert!(each > 4 * 33 * 18, "STAR's weights are kept for each scenario");
+    for (budget, kept, folded) in [
+        (2 * each, KeptScenarios::All(2), [0, 0, 0, 0, 0]),
+        (2 * each - 1, KeptScenarios::PerScorer(1), [1, 1, 2, 3, 3]),
+        (each - 1, KeptScenarios::PerScorer(0), [1, 1, 2, 3, 3]),
+    ] {
+        let model = open(budget);
+        assert_eq!(model.kept_scenarios(), kept);
+        assert!(model.footprint().scenario_bytes as usize <= budget);
+        let mut scorer = model.scorer().expect("a scorer");
+        let request = Request::random(&model, 1, 1);
+        let count = ["feed", "feed", "splash", "feed", "feed"].map(|name| {
+            scorer.prepare(model.scenario(name), &request.columns(true)).expect("prepare");
+            scorer.counters().scenarios_folded
+        });
+        assert_eq!(count, folded, "{budget}");
+    }
+}
+
+#[test]
+fn causalint_transfers_a_candidate_once_for_all_scenarios() {
+    let model = zoo::named("causalint").open(&OpenOptions::default());
+    let bound = |step: &polyscore::Step| step.is_scenario_bound;
+    let candidate = || model.plan().steps().filter(|(stage, _)| *stage == Stage::Candidate).map(|(_, step)| step);
+    let sum =
+        |wanted: bool| candidate().filter(|step| bound(step) == wanted).map(|step| step.multiply_adds).sum::<usize>();
+    // Two tasks with towers of 5 over 7 numbers; everything before is free of the scenario.
+    assert_eq!(sum(true), 2 * (7 * 5 + 5));
+    assert!(sum(false) > 20 * sum(true));
+    for step in candidate().filter(|step| bound(step)) {
+        assert!(step.name.starts_with("towers.") || step.name.starts_with("heads."), "{}", step.name);
+    }
+
+    // A call for three scenarios takes the values of features once per candidate, a call per scenario three times.
+    let request = Request::random(&model, 4, 6);
+    let mut scorer = model.scorer().expect("a scorer");
+    scorer.prepare(request.scenario, &request.columns(true)).expect("prepare");
+    let ad = model.feature("ad").expect("a feature") as usize;
+    let mut out = vec![0.0; 3 * 3 * 6];
+    scorer.score_each(6, &[0, 1, 1], &request.columns(false), None, &mut out).expect("score");
+    assert_eq!(scorer.counters().features[ad].values, 6);
+    assert_eq!(scorer.counters().candidates, 18);
 }

@@ -39,7 +39,7 @@ impl KeptValues {
         };
         let per_scenario = plan.regions.per_scenario();
         let fitting = budget / size_of::<f32>() / per_scenario.max(1);
-        if fitting < rows {
+        if fitting < rows && per_scenario > 0 {
             kept.room = Some(fitting);
             return Ok(kept);
         }
@@ -59,8 +59,8 @@ impl KeptValues {
     }
 
     /// Scenarios that each scorer keeps; 0 where the model keeps them all.
-    pub fn room(&self, plan: &Plan) -> usize {
-        if plan.regions.per_scenario() == 0 { 0 } else { self.room.unwrap_or(0) }
+    pub fn room(&self) -> usize {
+        self.room.unwrap_or(0)
     }
 
     /// Bytes kept for all scenarios together.

@@ -84,7 +84,7 @@ impl Scratch {
             bound: Bound::new(slots.len()),
             positions: reserve(plan.sequences.len(), 0)?,
             scenario: None,
-            folded: Folded::new(kept.room(plan), plan.regions.per_scenario())?,
+            folded: Folded::new(kept.room(), plan.regions.per_scenario())?,
             counters: Counters { features, ..Counters::default() },
             profile: Vec::new(),
         };
@@ -95,7 +95,7 @@ impl Scratch {
     /// Bytes that a scorer owns.
     pub fn bytes(sources: &Sources<'_>) -> usize {
         let Sources { plan, slots, kept, .. } = *sources;
-        let folded = kept.room(plan) * plan.regions.per_scenario();
+        let folded = kept.room() * plan.regions.per_scenario();
         let words = kept.scratch_length(plan) + folded + ids(plan) + 2 * plan.tile + 1 + slots.len();
         words * size_of::<f32>() + slots.len() * size_of::<FeatureCounters>() + ALIGNMENT
     }
@@ -127,6 +127,9 @@ impl Scratch {
         call: &mut Call<'_, T>,
     ) -> Result<(), Fault> {
         self.bound.bind(sources.slots, false, call.candidates, call.columns)?;
+        if call.out.is_empty() {
+            return Ok(());
+        }
         self.change(sources, scenario);
         for first in (0..call.candidates).step_by(sources.plan.tile) {
             let (picked, rows) = (Picked::From(first), sources.plan.tile.min(call.candidates - first));
@@ -149,6 +152,9 @@ impl Scratch {
         call: &mut Call<'_, T>,
     ) -> Result<(), Fault> {
         self.bound.bind(sources.slots, false, call.candidates, call.columns)?;
+        if call.out.is_empty() {
+            return Ok(());
+        }
         let mut next = (0..call.candidates).map(&scenario).min();
         while let Some(row) = next {
             self.change(sources, row);
@@ -156,7 +162,8 @@ impl Scratch {
             let mut mine = (0..call.candidates).filter(|candidate| scenario(*candidate) == row).peekable();
             while mine.peek().is_some() {
                 let mut picked = std::mem::take(&mut self.picked);
-                let rows = picked.iter_mut().zip(mine.by_ref()).map(|(place, candidate)| *place = candidate as u32).count();
+                let rows =
+                    picked.iter_mut().zip(mine.by_ref()).map(|(place, candidate)| *place = candidate as u32).count();
                 let these = Picked::These(&picked[..rows]);
                 self.candidates(sources, false, call, these, rows);
                 self.candidates(sources, true, call, these, rows);
@@ -180,7 +187,7 @@ impl Scratch {
         call: &mut Call<'_, T>,
     ) -> Result<(), Fault> {
         self.bound.bind(sources.slots, false, call.candidates, call.columns)?;
-        if scenarios.len() == 0 {
+        if call.out.is_empty() || scenarios.len() == 0 {
             return Ok(());
         }
         let scores = call.tasks.clone().count() * call.candidates;
@@ -267,8 +274,7 @@ impl Scratch {
         let memory = &self.memory[self.base..];
         for (position, task) in call.tasks.clone().enumerate() {
             let out = &mut call.out[start + position * call.candidates..][..call.candidates];
-            self.counters.non_finite +=
-                plan.heads[task].run(memory, rows, |row, score| out[picked.place(row)] = score);
+            self.counters.non_finite += plan.heads[task].run(memory, rows, |row, score| out[picked.place(row)] = score);
         }
     }
 

@@ -358,9 +358,7 @@ fn stage(staged: &mut Vec<(Value, (usize, usize))>, value: Value, life: (usize, 
 /// not are different blocks.
 pub fn block_ends(in_block: &[bool], dependents: &[bool]) -> Vec<(usize, usize)> {
     let mut ends: Vec<(usize, usize)> = (0..in_block.len()).map(|index| (index, index)).collect();
-    let is_joined = |index: usize| {
-        in_block[index] && in_block[index - 1] && dependents[index] == dependents[index - 1]
-    };
+    let is_joined = |index: usize| in_block[index] && in_block[index - 1] && dependents[index] == dependents[index - 1];
     for index in (1..in_block.len()).filter(|index| is_joined(*index)) {
         ends[index].0 = ends[index - 1].0;
     }

@@ -9,9 +9,9 @@ use crate::format::{self, DenseTransform, Description, FeatureKind, RowTransform
 use crate::network::Rate;
 use crate::network::graph::{self, Matrix, Node, Op, Pool as Pooled, Value};
 use crate::ops::{
-    Affine, Argmax, Attend, Combination, Combine, Copy, Dense, Dots, Enter, Gather, Generated, Kept, Kernels, LayerNorm,
-    Leave, Load, Lookup, Mapping, Mixture, Normalize, OneHot, Operation, PerRow, Pool, Pooling, Scaling, Scores, Softmax,
-    SoftmaxDown, Span, Start, Stored, Unary,
+    Affine, Argmax, Attend, Combination, Combine, Copy, Dense, Dots, Enter, Gather, Generated, Kept, Kernels,
+    LayerNorm, Leave, Load, Lookup, Mapping, Mixture, Normalize, OneHot, Operation, PerRow, Pool, Pooling, Scaling,
+    Scores, Softmax, SoftmaxDown, Span, Start, Stored, Unary,
 };
 
 /// What lowering reads.
@@ -97,7 +97,8 @@ impl Lowering<'_> {
         let width = node.width;
         let shape = format!("{width}");
         let positions = node.sequence.map_or(1, |group| self.description.sequence_length(group));
-        let count = |lowered: Lowered, multiply_adds: usize| Lowered { multiply_adds: multiply_adds * positions, ..lowered };
+        let count =
+            |lowered: Lowered, multiply_adds: usize| Lowered { multiply_adds: multiply_adds * positions, ..lowered };
         Ok(match &node.op {
             Op::Slice { .. } | Op::Concat(_) | Op::Linear { .. } | Op::Generated { .. } => {
                 return Err(Error::new(ErrorKind::Internal, &node.name, "was not lowered by the passes before"));
@@ -125,8 +126,7 @@ impl Lowering<'_> {
                 self.plain(Operation::Unary(unary), shape)
             }
             Op::Combine { how, left, right } => {
-                let combination =
-                    Combination { how: *how, left: span(*left), right: span(*right), output, rows: None };
+                let combination = Combination { how: *how, left: span(*left), right: span(*right), output, rows: None };
                 self.plain(Operation::Combination(combination), shape)
             }
             Op::ScaleRows { matrix, scale } => {

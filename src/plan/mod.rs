@@ -306,7 +306,12 @@ impl fmt::Display for Plan {
             )?;
         }
         let [model, scenario, request, candidate] = self.multiply_adds();
-        writeln!(f, "kept: {} bytes for the model, {} for each scenario", self.model_bytes(), self.bytes_per_scenario())?;
+        writeln!(
+            f,
+            "kept: {} bytes for the model, {} for each scenario",
+            self.model_bytes(),
+            self.bytes_per_scenario()
+        )?;
         writeln!(
             f,
             "multiply-adds: {model} at open, {scenario} per scenario, {request} per request, {candidate} per candidate"

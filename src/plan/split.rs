@@ -245,7 +245,8 @@ impl Pass<'_> {
         let activation = Activation::Identity;
 
         let mut row = None;
-        for (rate, Group { parts, columns }) in rows.into_iter().enumerate().filter(|(_, group)| !group.parts.is_empty())
+        for (rate, Group { parts, columns }) in
+            rows.into_iter().enumerate().filter(|(_, group)| !group.parts.is_empty())
         {
             let (start, addend) = match row {
                 None => (bias, None),
@@ -268,7 +269,8 @@ impl Pass<'_> {
             let input = self.join(&parts);
             // The row goes into the last product only if that runs as often as the row changes.
             let is_last = i + 1 == count;
-            let addend = row.filter(|row| is_last && self.rates[row.0].join(self.rates[input.0]) == self.rates[input.0]);
+            let addend =
+                row.filter(|row| is_last && self.rates[row.0].join(self.rates[input.0]) == self.rates[input.0]);
             let matrix = matrix(self, columns);
             position = Some(self.add(Op::Product { input, matrix, start, addend, activation }, width, name));
             if addend.is_some() {

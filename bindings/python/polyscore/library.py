@@ -22,14 +22,16 @@ class Error(ctypes.Structure):
 class OpenOptions(ctypes.Structure):
     _fields_ = [("struct_size", c_uint32), ("mode", c_uint32), ("precision", c_uint32), ("no_split", c_uint32),
                 ("tile", c_uint32), ("reserved", c_uint32), ("isa", c_char_p), ("max_error", c_double),
-                ("max_bytes", c_uint64)]
+                ("max_bytes", c_uint64), ("scenario_bytes", c_uint64)]
 
 
 class ModelInfo(ctypes.Structure):
     _fields_ = [("struct_size", c_uint32), ("features", c_uint32), ("tasks", c_uint32), ("scenarios", c_uint32),
                 ("tile", c_uint32), ("reserved", c_uint32), ("mapped_bytes", c_uint64), ("copied_bytes", c_uint64),
                 ("packed_bytes", c_uint64), ("scratch_bytes", c_uint64), ("golden_requests", c_uint32),
-                ("golden_scores", c_uint32), ("golden_error", c_double), ("isa", c_char * 16), ("name", c_char * 128)]
+                ("golden_scores", c_uint32), ("golden_error", c_double), ("isa", c_char * 16), ("name", c_char * 128),
+                ("model_bytes", c_uint64), ("scenario_bytes", c_uint64), ("kept_scenarios", c_uint32),
+                ("kept_per_scorer", c_uint32)]
 
 
 class Column(ctypes.Structure):
@@ -40,7 +42,7 @@ class Column(ctypes.Structure):
 
 class Counters(ctypes.Structure):
     _fields_ = [("struct_size", c_uint32), ("reserved", c_uint32), ("requests", c_uint64), ("candidates", c_uint64),
-                ("unknown_scenarios", c_uint64), ("non_finite", c_uint64)]
+                ("unknown_scenarios", c_uint64), ("non_finite", c_uint64), ("scenarios_folded", c_uint64)]
 
 
 class FeatureCounters(ctypes.Structure):
@@ -59,6 +61,10 @@ FUNCTIONS = {
     "polyscore_scorer_prepare": [c_void_p, c_uint32, c_void_p, c_size_t, POINTER(Error)],
     "polyscore_scorer_score": [c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_size_t,
                                POINTER(Error)],
+    "polyscore_scorer_score_mixed": [c_void_p, c_size_t, c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p,
+                                     c_size_t, POINTER(Error)],
+    "polyscore_scorer_score_each": [c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_size_t,
+                                    c_void_p, c_size_t, POINTER(Error)],
     "polyscore_scorer_counters": [c_void_p, POINTER(Counters), POINTER(Error)],
     "polyscore_scorer_feature_counters": [c_void_p, c_uint32, POINTER(FeatureCounters), POINTER(Error)],
 }

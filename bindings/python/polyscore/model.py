@@ -79,7 +79,9 @@ class Model(Handle):
 
     `precision` ("f32", "f16", "bf16"; None: as stored) is the type of dense weights, `mode` ("map", "snapshot", "copy") how
     the file is held, `isa` ("scalar", "portable", "avx2") the kernel set, `max_error` the accepted difference from the
-    golden scores, `split` whether request-constant work is hoisted.
+    golden scores, `split` whether request-constant work is hoisted, `scenario_bytes` (None: 64 MiB) the budget for values
+    that depend on the scenario alone: the model keeps those of all scenarios if they fit, else each scorer those it used
+    last; 0 keeps none.
     """
 
     close_function = "polyscore_model_close"
@@ -93,6 +95,7 @@ class Model(Handle):
         max_error: float | None = None,
         split: bool = True,
         tile: int = 0,
+        scenario_bytes: int | None = None,
     ):
         if precision not in PRECISIONS:
             raise ValueError(f"precision: {precision!r} is not one of {list(PRECISIONS)}")
@@ -100,8 +103,11 @@ class Model(Handle):
             raise ValueError(f"mode: {mode!r} is not one of {list(MODES)}")
         if max_error is not None and not max_error > 0:
             raise ValueError(f"max_error: {max_error} is not above 0")
+        if scenario_bytes is not None and not 0 <= scenario_bytes < 1 << 64:
+            raise ValueError(f"scenario_bytes: {scenario_bytes} is not a number of bytes")
         options = abi.sized(abi.OpenOptions, mode=MODES[mode], precision=PRECISIONS[precision], no_split=int(not split),
-                            tile=tile, isa=isa.encode() if isa is not None else None, max_error=max_error or 0.0)
+                            tile=tile, isa=isa.encode() if isa is not None else None, max_error=max_error or 0.0,
+                            scenario_bytes=0 if scenario_bytes is None else max(scenario_bytes, 1))
         handle = ctypes.c_void_p()
         call("polyscore_model_open", os.fsencode(path), ctypes.byref(options), ctypes.byref(handle))
         super().__init__(handle)
@@ -126,7 +132,7 @@ class Model(Handle):
         return self._text("polyscore_model_plan")
 
     def info(self) -> dict[str, Any]:
-        """Bytes by place, kernel set, and how the golden requests came out."""
+        """Bytes by place, kernel set, how many scenarios' values are kept and where, how the golden requests came out."""
         info = abi.sized(abi.ModelInfo)
         call("polyscore_model_info_get", self.handle, ctypes.byref(info))
         values = {name: getattr(info, name) for name, _ in info._fields_ if name not in ("struct_size", "reserved")}
@@ -192,7 +198,7 @@ class Columns:
 
 
 class Scorer(Handle):
-    """One thread's scratch over a model: `prepare` once per request, then `score` as often as wanted."""
+    """One thread's scratch over a model: `prepare` once per request, then score as often as wanted."""
 
     close_function = "polyscore_scorer_close"
 
@@ -215,27 +221,71 @@ class Scorer(Handle):
 
         `count` is needed only if no candidate column is given.
         """
-        given = candidates if isinstance(candidates, Columns) else Columns(self.model, candidates, is_request=False)
+        given = self._candidates(candidates)
+        rows = self._rows(given, count)
+        return self._score("polyscore_scorer_score", given, (rows,), tasks, rows)
+
+    def score_mixed(
+        self, candidates: Mapping[str, Any] | Columns, scenarios: Sequence[Any], tasks: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """As `score`, each candidate for a scenario of its own: a name, an id or None (the fallback) per candidate."""
+        given = self._candidates(candidates)
+        indices = self._scenario_indices(scenarios)
+        rows = self._rows(given, len(indices))
+        if len(indices) != rows:
+            raise ValueError(f"scenarios: has {len(indices)} entries for {rows} candidates")
+        return self._score("polyscore_scorer_score_mixed", given, (rows,), tasks, rows, indices.ctypes.data)
+
+    def score_each(
+        self,
+        candidates: Mapping[str, Any] | Columns,
+        scenarios: Sequence[Any],
+        tasks: Sequence[str] | None = None,
+        count: int | None = None,
+    ) -> dict[str, np.ndarray]:
+        """As `score`, every candidate for every scenario (names, ids or None): float32 `[scenarios, n]` per task.
+
+        What does not depend on the scenario is computed once per candidate.
+        """
+        given = self._candidates(candidates)
+        indices = self._scenario_indices(scenarios)
+        rows = self._rows(given, count)
+        return self._score("polyscore_scorer_score_each", given, (len(indices), rows), tasks, rows, indices.ctypes.data,
+                           len(indices))
+
+    def _candidates(self, candidates: Mapping[str, Any] | Columns) -> Columns:
+        return candidates if isinstance(candidates, Columns) else Columns(self.model, candidates, is_request=False)
+
+    def _scenario_indices(self, scenarios: Sequence[Any]) -> np.ndarray:
+        return np.array([self.model.scenario(scenario) for scenario in scenarios], dtype=np.uint32)
+
+    def _rows(self, given: Columns, count: int | None) -> int:
+        rows = count if given.rows is None else given.rows
+        if rows is None:
+            raise ValueError("no candidate column is given: `count` says how many candidates there are")
+        return rows
+
+    def _score(
+        self, function: str, given: Columns, shape: tuple[int, ...], tasks: Sequence[str] | None, *before: Any
+    ) -> dict[str, np.ndarray]:
+        """Calls `function`, whose arguments ahead of the columns are `before`; an array of `shape` per task."""
         names = self.model.tasks if tasks is None else list(tasks)
         for name in names:
             if name not in self.model._tasks:
                 raise KeyError(f"`{name}` is not a task of the model")
-        rows = count if given.rows is None else given.rows
-        if rows is None:
-            raise ValueError("no candidate column is given: `count` says how many candidates there are")
         if not names:
             return {}
-        out = np.empty((len(names), rows), dtype=np.float32)
+        out = np.empty((*shape[:-1], len(names), shape[-1]), dtype=np.float32)
         indices = (ctypes.c_uint32 * len(names))(*(self.model._tasks[name] for name in names))
-        call("polyscore_scorer_score", self.handle, rows, given.array, len(given.array), indices, len(names),
-             out.ctypes.data, out.size)
-        return dict(zip(names, out))
+        call(function, self.handle, *before, given.array, len(given.array), indices, len(names), out.ctypes.data, out.size)
+        return {name: out[..., position, :] for position, name in enumerate(names)}
 
     def counters(self) -> dict[str, Any]:
-        """What the scorer has seen: requests, candidates, unknown scenarios, and per feature values, oov and missing."""
+        """What the scorer has seen: requests, candidates, unknown scenarios, how often the values of a scenario were
+        computed, and per feature values, oov and missing."""
         counters = abi.sized(abi.Counters)
         call("polyscore_scorer_counters", self.handle, ctypes.byref(counters))
-        names = ("requests", "candidates", "unknown_scenarios", "non_finite")
+        names = ("requests", "candidates", "unknown_scenarios", "non_finite", "scenarios_folded")
         seen: dict[str, Any] = {name: getattr(counters, name) for name in names}
         seen["features"] = {}
         for name, slot in self.model._slots.items():

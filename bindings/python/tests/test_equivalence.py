@@ -166,3 +166,21 @@ def test_the_domain_may_be_of_the_ad(tmp_path):
     scores, expected = scorer.score(request["candidates"]), zoo.score(twin, request, 33)
     for task, reference in expected.items():
         assert np.abs(scores[task] - reference.numpy()).max() <= BOUND
+
+
+@pytest.mark.parametrize("options", [{}, {"scenario_bytes": 1}, {"split": False}])
+def test_star_folded_equals_unfolded(tmp_path, options):
+    """The twin multiplies weights, norms and shifts for each row; the engine has one matrix per scenario."""
+    description = zoo.describe("star", "plain")
+    twin, path = zoo.twin(description), tmp_path / "star.safetensors"
+    twin.export(path)
+    scorer = polyscore.Model(path, **options).scorer()
+    twin.double()
+    worst = 0.0
+    for scenario in ("feed", "splash", "feed"):
+        request = zoo.request(5, 64, description["features"]) | {"scenario": scenario}
+        expected = zoo.score(twin, request, 64)
+        scorer.prepare(scenario, request["request"])
+        for task, scores in scorer.score(request["candidates"]).items():
+            worst = max(worst, float(np.abs(scores - expected[task].numpy()).max()))
+    assert 0 < worst <= 1e-6

@@ -1,14 +1,17 @@
 """What the exporter writes, and what it refuses."""
 
+import dataclasses
 import json
 import os
 import struct
 
 import numpy as np
 import pytest
+import torch
 import zoo
 
 import polyscore
+from polyscore import networks
 
 
 def header(path):
@@ -34,6 +37,38 @@ def test_tensors_begin_at_multiples_of_64_and_leave_no_hole(tmp_path):
     assert json.loads(metadata["polyscore"])["golden"]["requests"][0]["candidates"] == 3
     assert not any(name.endswith("num_batches_tracked") for name in tensors)
     assert polyscore.Model(path).info()["copied_bytes"] == 0
+
+
+class Attending(networks.MMoE):
+    """Attention across the batch, as public code of M2M has it."""
+
+    def logits(self, batch):
+        mixed = torch.softmax(batch.x @ batch.x.T, dim=-1) @ batch.x
+        return super().logits(dataclasses.replace(batch, x=mixed))
+
+
+def test_a_network_that_mixes_rows_is_refused_by_its_module(tmp_path):
+    description, path = zoo.describe("hamur", "norm"), tmp_path / "model.safetensors"
+    golden = [zoo.request(seed, 5, description["features"]) for seed in range(3)]
+    zoo.twin(description).export(path, golden=golden)
+    assert polyscore.Model(path).info()["golden_requests"] == 3
+    path.unlink()
+
+    network = zoo.twin(description)
+    norm = network.adapters["0"].norm if "0" in network.adapters else next(iter(network.adapters.children())).norm
+    norm.track_running_stats, norm.running_mean, norm.running_var = False, None, None
+    with pytest.raises(polyscore.ExportError, match=r"^adapters\..*norm: a BatchNorm1d without running statistics"):
+        network.export(path)
+
+    description = zoo.describe("mmoe", "plain")
+    tables = {name: tuple(value.shape) for name, value in zoo.twin(description).state_dict().items()}
+    attending = Attending(description, tables)
+    attending.load_state_dict(zoo.twin(description).state_dict())
+    golden = [zoo.request(seed, 5, description["features"]) for seed in range(3)]
+    with pytest.raises(polyscore.ExportError, match="alone than among 5.*the score of a row would depend on its neighbours"):
+        attending.export(path, golden=golden)
+    assert not path.exists()
+    assert attending.training
 
 
 def test_numpy_state_and_the_safetensors_package_agree(tmp_path):

@@ -54,6 +54,61 @@ def test_scenarios_are_names_ids_or_nothing(model):
     assert scores("feed")[1] == 0
 
 
+SCENARIOS = ["feed", None, 10, "video", "nowhere", 20]
+
+
+@pytest.mark.parametrize("scenario_bytes", [None, 0, 100])
+def test_candidates_have_scenarios_of_their_own(path, scenario_bytes):
+    with polyscore.Model(path, scenario_bytes=scenario_bytes) as model:
+        ads = {name: (column * 3) for name, column in CANDIDATES.items()}
+        scorer = model.scorer()
+        scorer.prepare("feed", REQUEST)
+        mixed = scorer.score_mixed(ads, SCENARIOS)
+        each = scorer.score_each(ads, SCENARIOS, tasks=["cvr", "ctr"])
+        own = scorer.score(ads)
+        counters = scorer.counters()
+        assert counters["unknown_scenarios"] == 2 + 2
+        assert counters["candidates"] == 6 + 36 + 6
+        assert (counters["scenarios_folded"] > 0) == (scenario_bytes is not None)
+        assert list(each) == ["cvr", "ctr"]
+        for place, scenario in enumerate(SCENARIOS):
+            scorer.prepare(scenario, REQUEST)
+            expected = scorer.score(ads)
+            for task in ("ctr", "cvr", "ctcvr"):
+                assert mixed[task].dtype == np.float32 and mixed[task].shape == (6,)
+                assert mixed[task][place] == expected[task][place]
+            for task in ("ctr", "cvr"):
+                assert each[task].dtype == np.float32 and each[task].shape == (6, 6)
+                assert each[task][place].tobytes() == expected[task].tobytes()
+        assert each["ctr"][0].tobytes() == own["ctr"].tobytes() != each["ctr"][1].tobytes()
+        assert scorer.score_mixed(model.columns(ads, is_request=False), SCENARIOS, tasks=[]) == {}
+        assert scorer.score_each(ads, [])["ctr"].shape == (0, 6)
+
+
+def test_scenarios_of_another_number_are_refused(model):
+    scorer = model.scorer()
+    scorer.prepare("feed", REQUEST)
+    with pytest.raises(ValueError, match="scenarios: has 3 entries for 2 candidates"):
+        scorer.score_mixed(CANDIDATES, ["feed"] * 3)
+    with pytest.raises(KeyError):
+        scorer.score_each(CANDIDATES, ["feed"], tasks=["cpc"])
+    with pytest.raises(polyscore.PolyscoreError) as error:
+        model.scorer().score_each(CANDIDATES, ["feed"])
+    assert error.value.name == "POLYSCORE_NOT_PREPARED"
+
+
+def test_the_budget_decides_where_values_of_scenarios_are(path):
+    for scenario_bytes, per_scorer in [(None, 0), (0, 1), (1 << 40, 0)]:
+        with polyscore.Model(path, scenario_bytes=scenario_bytes) as model:
+            info = model.info()
+            assert info["kept_per_scorer"] == per_scorer
+            assert (info["kept_scenarios"] > 0) == (info["scenario_bytes"] > 0) == (per_scorer == 0)
+            assert info["model_bytes"] >= 0
+    for refused in (-1, 1 << 64):
+        with pytest.raises(ValueError, match="scenario_bytes"):
+            polyscore.Model(path, scenario_bytes=refused)
+
+
 def test_counters_count(model):
     scorer = model.scorer()
     scorer.prepare(None, REQUEST | {"city": "Atlantis", "history": [1, None, 999]})

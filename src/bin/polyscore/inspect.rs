@@ -2,8 +2,8 @@
 
 use crate::{Failure, Open};
 use clap::Args;
-use polyscore::{KeptScenarios, Model};
 use polyscore::description::{DenseTransform, Feature, FeatureKind, Lookup, RowTransform, ValueKind, Vocabulary};
+use polyscore::{KeptScenarios, Model};
 use serde_json::{Value, json};
 use std::io::Write;
 
@@ -39,8 +39,12 @@ fn to_json(model: &Model) -> Value {
         })
         .collect();
     let [_, scenario, request, candidate] = model.plan().multiply_adds();
-    let by_rate: serde_json::Map<String, Value> =
-        model.plan().multiply_adds_by_rate().into_iter().map(|(rate, count)| (rate.to_string(), json!(count))).collect();
+    let by_rate: serde_json::Map<String, Value> = model
+        .plan()
+        .multiply_adds_by_rate()
+        .into_iter()
+        .map(|(rate, count)| (rate.to_string(), json!(count)))
+        .collect();
     let (all, each) = match model.kept_scenarios() {
         KeptScenarios::All(count) => (Some(count), None),
         KeptScenarios::PerScorer(count) => (None, Some(count)),

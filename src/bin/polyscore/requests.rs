@@ -95,7 +95,7 @@ pub fn parse(model: &Model, line: &str) -> Result<Request, String> {
     }
     let count = match (&scenarios, count) {
         (Some(scenarios), Some(count)) if scenarios.len() != count => {
-            return Err(format!("scenarios: has {} scenarios, there are {count} candidates", scenarios.len()));
+            return Err(format!("scenarios: has {} entries for {count} candidates", scenarios.len()));
         }
         (Some(scenarios), _) => scenarios.len(),
         (None, count) => count.unwrap_or(0),

@@ -51,7 +51,6 @@ fn pool_follows_the_formula() {
         let output = span(painted + 3, 0, whole);
         for (weights, is_mean) in [(None, false), (None, true), (Some(weights), false)] {
             let mut memory = memory(painted, painted + 3 + whole);
-            memory[painted..painted + 3].fill(0.0);
             kernels.pool(&mut memory, positions, input, weights, is_mean, output);
             for c in 0..whole {
                 let x: Vec<f64> = (0..positions).map(|i| row(&memory, input, i)[c]).collect();

@@ -44,6 +44,17 @@ fn elementwise_has_the_bits_of_the_truth() {
 }
 
 #[test]
+fn combine_takes_the_right_side_from_the_left() {
+    for kernels in Kernels::available() {
+        for (how, expected) in [(Combine::Add, 2.25), (Combine::Subtract, 1.75), (Combine::Multiply, 0.5)] {
+            let mut memory = [2.0, 2.0, 0.25, GUARD, GUARD];
+            kernels.combine(&mut memory, 1, how, span(0, 2, 2), span(2, 1, 1), span(3, 2, 2));
+            assert_eq!(memory[3..], [expected; 2], "{} {how:?}", kernels.name());
+        }
+    }
+}
+
+#[test]
 fn softmax_and_mixture_have_the_bits_of_the_truth() {
     for width in WIDTHS {
         for rows in [1, 3, 8] {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import features
-from . import blocks
+from ..export import export
+from . import blocks, rows
 
 class PReLU(nn.Module):
     """`x` above 0, else `a x`, an `a` per column."""
@@ -273,6 +275,21 @@ class Network(nn.Module):
                     probability = probability * probabilities[part]
                 probabilities[task["name"]] = probability
         return probabilities
+
+    def export(
+        self,
+        path: str | os.PathLike,
+        golden: Sequence[Mapping[str, Any]] | None = None,
+        dtype: str | None = None,
+        tolerance: float = 1e-5,
+    ) -> None:
+        """Writes the network as a model file; the arguments are those of `polyscore.export`.
+
+        A network whose rows change each other's scores cannot be served: it is refused by the name of the module that mixes
+        them (norms without running statistics, always; anything else where the golden requests show it).
+        """
+        rows.check(self, golden or [])
+        export(self.description, self.state_dict(), path, golden, dtype, tolerance)
 
     def probabilities(self, batch: Batch) -> dict[str, Tensor]:
         """Probabilities `[n]` of the tasks that the network predicts itself."""

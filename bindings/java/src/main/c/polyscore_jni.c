@@ -139,6 +139,28 @@ JNIEXPORT jint JNICALL Java_io_polyscore_Native_scorerScore(JNIEnv *env, jclass 
                             (size_t)out_length, ERROR(error));
 }
 
+JNIEXPORT jint JNICALL Java_io_polyscore_Native_scorerScoreMixed(JNIEnv *env, jclass class, jlong scorer,
+                                                                 jlong candidates, jlong scenarios, jlong columns,
+                                                                 jlong columns_length, jlong tasks, jlong tasks_length,
+                                                                 jlong out, jlong out_length, jlong error) {
+    (void)env, (void)class;
+    return api.scorer_score_mixed(SCORER(scorer), (size_t)candidates, AT(const uint32_t *, scenarios),
+                                  AT(const polyscore_column *, columns), (size_t)columns_length,
+                                  AT(const uint32_t *, tasks), (size_t)tasks_length, AT(float *, out),
+                                  (size_t)out_length, ERROR(error));
+}
+
+JNIEXPORT jint JNICALL Java_io_polyscore_Native_scorerScoreEach(JNIEnv *env, jclass class, jlong scorer, jlong candidates,
+                                                                jlong scenarios, jlong scenarios_length, jlong columns,
+                                                                jlong columns_length, jlong tasks, jlong tasks_length,
+                                                                jlong out, jlong out_length, jlong error) {
+    (void)env, (void)class;
+    return api.scorer_score_each(SCORER(scorer), (size_t)candidates, AT(const uint32_t *, scenarios),
+                                 (size_t)scenarios_length, AT(const polyscore_column *, columns), (size_t)columns_length,
+                                 AT(const uint32_t *, tasks), (size_t)tasks_length, AT(float *, out),
+                                 (size_t)out_length, ERROR(error));
+}
+
 JNIEXPORT jint JNICALL Java_io_polyscore_Native_scorerCounters(JNIEnv *env, jclass class, jlong scorer, jlong out,
                                                                jlong error) {
     (void)env, (void)class;
@@ -171,6 +193,7 @@ FIELD(polyscore_open_options, tile, OPTIONS_TILE);
 FIELD(polyscore_open_options, isa, OPTIONS_ISA);
 FIELD(polyscore_open_options, max_error, OPTIONS_MAX_ERROR);
 FIELD(polyscore_open_options, max_bytes, OPTIONS_MAX_BYTES);
+FIELD(polyscore_open_options, scenario_bytes, OPTIONS_SCENARIO_BYTES);
 SIZE(polyscore_open_options, OPTIONS_SIZE);
 FIELD(polyscore_model_info, features, INFO_FEATURES);
 FIELD(polyscore_model_info, tasks, INFO_TASKS);
@@ -185,6 +208,10 @@ FIELD(polyscore_model_info, golden_scores, INFO_GOLDEN_SCORES);
 FIELD(polyscore_model_info, golden_error, INFO_GOLDEN_ERROR);
 FIELD(polyscore_model_info, isa, INFO_ISA);
 FIELD(polyscore_model_info, name, INFO_NAME);
+FIELD(polyscore_model_info, model_bytes, INFO_MODEL_BYTES);
+FIELD(polyscore_model_info, scenario_bytes, INFO_SCENARIO_BYTES);
+FIELD(polyscore_model_info, kept_scenarios, INFO_KEPT_SCENARIOS);
+FIELD(polyscore_model_info, kept_per_scorer, INFO_KEPT_PER_SCORER);
 SIZE(polyscore_model_info, INFO_SIZE);
 FIELD(polyscore_feature_info, rate, FEATURE_RATE);
 FIELD(polyscore_feature_info, kind, FEATURE_KIND);
@@ -214,6 +241,7 @@ FIELD(polyscore_counters, requests, COUNTERS_REQUESTS);
 FIELD(polyscore_counters, candidates, COUNTERS_CANDIDATES);
 FIELD(polyscore_counters, unknown_scenarios, COUNTERS_UNKNOWN_SCENARIOS);
 FIELD(polyscore_counters, non_finite, COUNTERS_NON_FINITE);
+FIELD(polyscore_counters, scenarios_folded, COUNTERS_SCENARIOS_FOLDED);
 SIZE(polyscore_counters, COUNTERS_SIZE);
 FIELD(polyscore_feature_counters, values, FEATURE_COUNTERS_VALUES);
 FIELD(polyscore_feature_counters, oov, FEATURE_COUNTERS_OOV);

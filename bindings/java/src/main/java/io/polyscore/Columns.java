@@ -22,7 +22,8 @@ import java.util.Arrays;
  *
  * <p>A missing value is {@link #MISSING_LONG}, {@link #MISSING_INT}, {@link #MISSING_FLOAT}, an empty text or a null text.
  * Text offsets are one more than there are texts: text {@code i} is the bytes from {@code offsets[i]} to
- * {@code offsets[i + 1]}. Row offsets of bags are the same for values: one more than there are rows.
+ * {@code offsets[i + 1]}. Row offsets of bags are the same for values: one more than there are rows. A sequence is set as a
+ * bag is.
  *
  * <p>Whether a column fits its feature is checked by {@link Scorer#prepare} and {@link Scorer#score}.
  */

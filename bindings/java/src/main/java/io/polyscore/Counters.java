@@ -6,12 +6,14 @@ public final class Counters {
     private final long candidates;
     private final long unknownScenarios;
     private final long nonFinite;
+    private final long scenariosFolded;
 
     Counters(Memory counters) {
         requests = counters.bytes.getLong(Layout.COUNTERS_REQUESTS);
         candidates = counters.bytes.getLong(Layout.COUNTERS_CANDIDATES);
         unknownScenarios = counters.bytes.getLong(Layout.COUNTERS_UNKNOWN_SCENARIOS);
         nonFinite = counters.bytes.getLong(Layout.COUNTERS_NON_FINITE);
+        scenariosFolded = counters.bytes.getLong(Layout.COUNTERS_SCENARIOS_FOLDED);
     }
 
     /** Requests prepared. */
@@ -19,12 +21,15 @@ public final class Counters {
         return requests;
     }
 
-    /** Candidates scored. */
+    /** Candidates scored, once per scenario that they were scored for. */
     public long candidates() {
         return candidates;
     }
 
-    /** Requests whose scenario was unknown or not given. */
+    /**
+     * Requests, and candidates and scenarios of calls that name scenarios themselves, whose scenario was unknown or not
+     * given.
+     */
     public long unknownScenarios() {
         return unknownScenarios;
     }
@@ -32,5 +37,10 @@ public final class Counters {
     /** Scores that were not finite and were replaced by the fallback of their task. */
     public long nonFinite() {
         return nonFinite;
+    }
+
+    /** How often the values of a scenario were computed: not at all where the model keeps those of all scenarios. */
+    public long scenariosFolded() {
+        return scenariosFolded;
     }
 }

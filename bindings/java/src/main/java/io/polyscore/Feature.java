@@ -19,7 +19,9 @@ public final class Feature {
         /** A bag of ids, of any number. */
         IDS,
         /** {@link Feature#width} floats. */
-        DENSE
+        DENSE,
+        /** A sequence of ids, of any number up to its length, in an order that matters; set as a bag is. */
+        SEQUENCE
     }
 
     /** What the values of a column are. */

@@ -19,7 +19,8 @@ final class Layout {
     @Native static final int OPTIONS_ISA = 24;
     @Native static final int OPTIONS_MAX_ERROR = 32;
     @Native static final int OPTIONS_MAX_BYTES = 40;
-    @Native static final int OPTIONS_SIZE = 48;
+    @Native static final int OPTIONS_SCENARIO_BYTES = 48;
+    @Native static final int OPTIONS_SIZE = 56;
 
     @Native static final int INFO_FEATURES = 4;
     @Native static final int INFO_TASKS = 8;
@@ -34,7 +35,11 @@ final class Layout {
     @Native static final int INFO_GOLDEN_ERROR = 64;
     @Native static final int INFO_ISA = 72;
     @Native static final int INFO_NAME = 88;
-    @Native static final int INFO_SIZE = 216;
+    @Native static final int INFO_MODEL_BYTES = 216;
+    @Native static final int INFO_SCENARIO_BYTES = 224;
+    @Native static final int INFO_KEPT_SCENARIOS = 232;
+    @Native static final int INFO_KEPT_PER_SCORER = 236;
+    @Native static final int INFO_SIZE = 240;
 
     @Native static final int FEATURE_RATE = 4;
     @Native static final int FEATURE_KIND = 8;
@@ -68,7 +73,8 @@ final class Layout {
     @Native static final int COUNTERS_CANDIDATES = 16;
     @Native static final int COUNTERS_UNKNOWN_SCENARIOS = 24;
     @Native static final int COUNTERS_NON_FINITE = 32;
-    @Native static final int COUNTERS_SIZE = 40;
+    @Native static final int COUNTERS_SCENARIOS_FOLDED = 40;
+    @Native static final int COUNTERS_SIZE = 48;
 
     @Native static final int FEATURE_COUNTERS_VALUES = 8;
     @Native static final int FEATURE_COUNTERS_OOV = 16;

@@ -157,7 +157,8 @@ public final class Model implements AutoCloseable {
     }
 
     /**
-     * Makes room for the scores of up to {@code capacity} candidates.
+     * Makes room for the scores of up to {@code capacity} candidates; for {@link Scorer#scoreEach}, of candidates times
+     * scenarios.
      *
      * @param tasks the tasks to compute, in the order wanted; none for all
      * @throws PolyscoreInvalidArgumentException if the model lacks a task, or one is named twice

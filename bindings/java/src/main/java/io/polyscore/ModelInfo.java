@@ -15,9 +15,13 @@ public final class ModelInfo {
     private final int goldenRequests;
     private final int goldenScores;
     private final double goldenError;
+    private final long modelBytes;
+    private final long scenarioBytes;
+    private final int keptScenarios;
+    private final boolean isKeptPerScorer;
 
     ModelInfo(Memory info) {
-        name = info.text(Layout.INFO_NAME, Layout.INFO_SIZE - Layout.INFO_NAME);
+        name = info.text(Layout.INFO_NAME, Layout.INFO_MODEL_BYTES - Layout.INFO_NAME);
         isa = info.text(Layout.INFO_ISA, Layout.INFO_NAME - Layout.INFO_ISA);
         features = info.bytes.getInt(Layout.INFO_FEATURES);
         tasks = info.bytes.getInt(Layout.INFO_TASKS);
@@ -30,6 +34,10 @@ public final class ModelInfo {
         goldenRequests = info.bytes.getInt(Layout.INFO_GOLDEN_REQUESTS);
         goldenScores = info.bytes.getInt(Layout.INFO_GOLDEN_SCORES);
         goldenError = info.bytes.getDouble(Layout.INFO_GOLDEN_ERROR);
+        modelBytes = info.bytes.getLong(Layout.INFO_MODEL_BYTES);
+        scenarioBytes = info.bytes.getLong(Layout.INFO_SCENARIO_BYTES);
+        keptScenarios = info.bytes.getInt(Layout.INFO_KEPT_SCENARIOS);
+        isKeptPerScorer = info.bytes.getInt(Layout.INFO_KEPT_PER_SCORER) != 0;
     }
 
     /** The name of the model; empty if it has none. */
@@ -75,6 +83,26 @@ public final class ModelInfo {
     /** Bytes of packed dense weights. */
     public long packedBytes() {
         return packedBytes;
+    }
+
+    /** Bytes kept for the model: values that depend on it alone. */
+    public long modelBytes() {
+        return modelBytes;
+    }
+
+    /** Bytes that the model keeps for its scenarios; 0 where each scorer keeps its own. */
+    public long scenarioBytes() {
+        return scenarioBytes;
+    }
+
+    /** How many scenarios' values are kept: all of them by the model, or this many by each scorer. */
+    public int keptScenarios() {
+        return keptScenarios;
+    }
+
+    /** Whether each scorer keeps those of the scenarios it used last, as the model's would pass the budget. */
+    public boolean isKeptPerScorer() {
+        return isKeptPerScorer;
     }
 
     /** Bytes that each scorer owns. */

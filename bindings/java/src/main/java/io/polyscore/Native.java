@@ -9,7 +9,7 @@ import java.nio.Buffer;
  */
 final class Native {
     /** Changes whenever a function here does, so that a shim of another version is refused. */
-    static final int VERSION = 1;
+    static final int VERSION = 2;
 
     private Native() {}
 
@@ -55,6 +55,31 @@ final class Native {
     static native int scorerScore(
             long scorer,
             long candidates,
+            long columns,
+            long columnsLength,
+            long tasks,
+            long tasksLength,
+            long out,
+            long outLength,
+            long error);
+
+    static native int scorerScoreMixed(
+            long scorer,
+            long candidates,
+            long scenarios,
+            long columns,
+            long columnsLength,
+            long tasks,
+            long tasksLength,
+            long out,
+            long outLength,
+            long error);
+
+    static native int scorerScoreEach(
+            long scorer,
+            long candidates,
+            long scenarios,
+            long scenariosLength,
             long columns,
             long columnsLength,
             long tasks,

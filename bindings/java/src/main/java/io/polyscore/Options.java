@@ -31,6 +31,7 @@ public final class Options {
     private String isa;
     private double maxError;
     private long maxBytes;
+    private long scenarioBytes;
 
     /** The defaults. */
     public Options() {}
@@ -77,6 +78,15 @@ public final class Options {
         return this;
     }
 
+    /**
+     * Bytes for values that depend on the scenario alone; 0 (default) is 64 MiB. If those of all scenarios fit, the model
+     * keeps them for all scorers; if not, each scorer keeps, within this budget, those it used last. 1 keeps none.
+     */
+    public Options scenarioBytes(long value) {
+        scenarioBytes = value;
+        return this;
+    }
+
     /** The text of the kernel set, or null; to be kept while {@link #struct} is in use. */
     Memory isaText() {
         return isa == null ? null : Memory.text(isa);
@@ -91,7 +101,8 @@ public final class Options {
                 .putInt(Layout.OPTIONS_TILE, tile)
                 .putLong(Layout.OPTIONS_ISA, isaText == null ? 0 : isaText.address)
                 .putDouble(Layout.OPTIONS_MAX_ERROR, maxError)
-                .putLong(Layout.OPTIONS_MAX_BYTES, maxBytes);
+                .putLong(Layout.OPTIONS_MAX_BYTES, maxBytes)
+                .putLong(Layout.OPTIONS_SCENARIO_BYTES, scenarioBytes);
         return memory;
     }
 }

@@ -8,7 +8,8 @@ import java.nio.FloatBuffer;
  * time.
  *
  * <p>The scores lie task by task: that of candidate {@code i} for the {@code t}-th task is at {@code t * candidates + i},
- * where {@code candidates} is the number of the last call, not the capacity.
+ * where {@code candidates} is the number of the last call, not the capacity. Those of {@link Scorer#scoreEach} lie scenario
+ * by scenario, each as above.
  */
 public final class Scores {
     final Model model;
@@ -20,6 +21,7 @@ public final class Scores {
     private final FloatBuffer values;
     private final FloatBuffer view;
     private int candidates;
+    private int scenarios;
 
     Scores(Model model, FloatBuffer buffer, int[] tasks) {
         Columns.require(buffer.isDirect(), "scores", "need a direct buffer");
@@ -36,13 +38,19 @@ public final class Scores {
         tasksAddress = indices.address;
     }
 
-    void written(int count) {
+    void written(int count, int perCandidate) {
         candidates = count;
+        scenarios = perCandidate;
     }
 
-    /** Candidates of the last successful {@link Scorer#score} into here; 0 before the first. */
+    /** Candidates of the last successful call of a {@link Scorer} into here; 0 before the first. */
     public int candidates() {
         return candidates;
+    }
+
+    /** Scenarios that each candidate was scored for: as many as {@link Scorer#scoreEach} was given, else 1; 0 at first. */
+    public int scenarios() {
+        return scenarios;
     }
 
     /** How many tasks are computed. */
@@ -55,19 +63,39 @@ public final class Scores {
         return indices.bytes.getInt(checked(task, tasks, "task") * Integer.BYTES);
     }
 
-    /** The probability of a candidate for the task at position {@code task}. */
+    /** The probability of a candidate for the task at position {@code task}, in the first scenario if there are more. */
     public float get(int task, int candidate) {
-        checked(task, tasks, "task");
-        return values.get(task * candidates + checked(candidate, candidates, "candidate"));
+        return get(0, task, candidate);
     }
 
-    /** Copies the probabilities of all candidates for the task at position {@code task} to the start of {@code to}. */
+    /** The probability of a candidate for the task at position {@code task} in the scenario at position {@code scenario}. */
+    public float get(int scenario, int task, int candidate) {
+        return values.get(start(scenario, task) + checked(candidate, candidates, "candidate"));
+    }
+
+    /**
+     * Copies the probabilities of all candidates for the task at position {@code task}, in the first scenario if there are
+     * more, to the start of {@code to}.
+     */
     public void copy(int task, float[] to) {
-        checked(task, tasks, "task");
+        copy(0, task, to);
+    }
+
+    /**
+     * Copies the probabilities of all candidates for the task at position {@code task} in the scenario at position
+     * {@code scenario} to the start of {@code to}.
+     */
+    public void copy(int scenario, int task, float[] to) {
+        int start = start(scenario, task);
         Columns.require(to.length >= candidates, "to", "is shorter than the number of candidates");
         for (int i = 0; i < candidates; i++) {
-            to[i] = values.get(task * candidates + i);
+            to[i] = values.get(start + i);
         }
+    }
+
+    private int start(int scenario, int task) {
+        checked(task, tasks, "task");
+        return (checked(scenario, scenarios, "scenario") * tasks + task) * candidates;
     }
 
     /** All scores, task by task, read-only: the same buffer each time, with the next call's scores after the next call. */

@@ -47,6 +47,20 @@ class AllocationTest {
     }
 
     @Test
+    void scenariosOfCandidates() {
+        try (Model model = new TinyModel().open(directory); Scorer scorer = model.scorer()) {
+            Request request = new Request(model);
+            int[] scenarios = {1, Scenario.UNKNOWN, 0};
+            Scores scores = model.scores(Request.CANDIDATES * scenarios.length);
+            scorer.prepare(1, request.request);
+            assertAllocatesNothing(() -> {
+                scorer.scoreMixed(Request.CANDIDATES, scenarios, request.candidates, scores);
+                scorer.scoreEach(Request.CANDIDATES, scenarios, request.candidates, scores);
+            });
+        }
+    }
+
+    @Test
     void columnsSetAnew() {
         try (Model model = new TinyModel().open(directory); Scorer scorer = model.scorer()) {
             Request request = new Request(model);

@@ -116,6 +116,57 @@ class HillstromTest {
         }
     }
 
+    @Test
+    void scenariosOfCandidatesHaveTheScoresOfRequestsOfTheirs() {
+        int[] scenarios = {model.scenario("Web"), Scenario.UNKNOWN, model.scenario("Phone"), model.scenario("Web"), 99};
+        Columns request = model.columns().set(model.feature("zip_code"), "Urban").set(model.feature("mens"), 1L);
+        String[] emails = {"Mens E-Mail", "No E-Mail", "Womens E-Mail", "Womens E-Mail", "No E-Mail"};
+        Columns candidates = model.columns().set(model.feature("email"), emails);
+        for (long bytes : new long[] {0, 1, 64}) {
+            try (Model kept = Model.open(PATH, new Options().scenarioBytes(bytes));
+                    Scorer mixing = kept.scorer();
+                    Scorer scorer = model.scorer()) {
+                assertEquals(bytes != 0, kept.info().isKeptPerScorer());
+                assertEquals(bytes == 0, kept.info().scenarioBytes() > 0);
+                assertTrue(bytes != 1 || kept.info().keptScenarios() == 0);
+                Columns sameRequest = kept.columns().set(kept.feature("zip_code"), "Urban").set(kept.feature("mens"), 1L);
+                Columns sameCandidates = kept.columns().set(kept.feature("email"), emails);
+                Scores mixed = kept.scores(5, "visit", "conversion");
+                Scores each = kept.scores(25, "visit", "conversion");
+                Scores own = kept.scores(5, "visit", "conversion");
+                mixing.prepare(scenarios[2], sameRequest);
+                mixing.scoreMixed(5, scenarios, sameCandidates, mixed);
+                mixing.scoreEach(5, scenarios, sameCandidates, each);
+                mixing.score(5, sameCandidates, own);
+                assertEquals(4, mixing.counters().unknownScenarios());
+                assertEquals(5 + 25 + 5, mixing.counters().candidates());
+                assertEquals(bytes != 0, mixing.counters().scenariosFolded() > 0);
+                assertEquals(1, mixed.scenarios());
+                assertEquals(5, each.scenarios());
+                assertEquals(5, each.candidates());
+                Scores expected = model.scores(5, "visit", "conversion");
+                float[] copy = new float[5];
+                for (int scenario = 0; scenario < 5; scenario++) {
+                    scorer.prepare(scenarios[scenario], request);
+                    scorer.score(5, candidates, expected);
+                    for (int task = 0; task < 2; task++) {
+                        assertEquals(expected.get(task, scenario), mixed.get(task, scenario));
+                        each.copy(scenario, task, copy);
+                        for (int c = 0; c < 5; c++) {
+                            assertEquals(expected.get(task, c), each.get(scenario, task, c));
+                            assertEquals(expected.get(task, c), copy[c]);
+                            if (scenario == 2) {
+                                assertEquals(expected.get(task, c), own.get(task, c));
+                            }
+                        }
+                    }
+                }
+                assertTrue(each.get(0, 0, 0) != each.get(2, 0, 0), "scenarios differ");
+                assertEquals(each.get(0, 1, 3), each.get(1, 3));
+            }
+        }
+    }
+
     /** The requests of the command line, from Java values, are the first golden requests. */
     @Test
     void requestsFromJsonHaveTheSameScores() throws IOException {

@@ -30,6 +30,8 @@ class ModelTest {
             assertEquals(3, info.tasks());
             assertEquals(2, info.scenarios());
             assertTrue(info.mappedBytes() > 0 && info.scratchBytes() > 0 && info.tile() > 0);
+            assertFalse(info.isKeptPerScorer());
+            assertTrue(info.keptScenarios() > 0 && info.scenarioBytes() == 0 && info.modelBytes() >= 0);
             assertFalse(info.isa().isEmpty());
             assertEquals(0, info.goldenRequests());
             assertTrue(model.plan().contains("ctr"), model.plan());

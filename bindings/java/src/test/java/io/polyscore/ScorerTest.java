@@ -262,8 +262,81 @@ class ScorerTest {
     }
 
     @Test
+    void callsThatNameScenariosRefuseWhatScoreRefuses() {
+        Scores scores = model.scores(6, "ctr");
+        int[] three = {0, 1, Scenario.UNKNOWN};
+        refused(Status.NOT_PREPARED, () -> scorer.scoreMixed(3, three, request.candidates, scores));
+        refused(Status.NOT_PREPARED, () -> scorer.scoreEach(3, new int[] {0}, request.candidates, scores));
+        score(scores);
+        assertEquals("scenarios", refused(Status.COLUMN_LENGTH,
+                () -> scorer.scoreMixed(3, new int[2], request.candidates, scores)).subject());
+        refused(Status.INVALID_ARGUMENT, () -> scorer.scoreMixed(-1, three, request.candidates, scores));
+        refused(Status.INVALID_ARGUMENT, () -> scorer.scoreEach(-1, three, request.candidates, scores));
+        refused(Status.BUFFER_TOO_SMALL, () -> scorer.scoreMixed(3, three, request.candidates, model.scores(2)));
+        refused(Status.BUFFER_TOO_SMALL, () -> scorer.scoreEach(3, three, request.candidates, scores));
+        refused(Status.MISSING_FEATURE, () -> scorer.scoreMixed(3, three, model.columns(), scores));
+        refused(Status.MISSING_FEATURE, () -> scorer.scoreEach(3, new int[] {0}, model.columns(), scores));
+        request.check(tiny, scores);
+        assertEquals(0, scorer.counters().unknownScenarios());
+        scorer.scoreMixed(3, new int[] {0, 1, Scenario.UNKNOWN, 7}, request.candidates, scores);
+        request.check(tiny, scores);
+        scorer.scoreEach(3, new int[] {1, Scenario.UNKNOWN}, request.candidates, scores);
+        request.check(tiny, scores);
+        assertEquals(2, scores.scenarios());
+        assertEquals(scores.get(0, 0, 2), scores.get(1, 0, 2));
+        refused(Status.INVALID_ARGUMENT, () -> scores.get(2, 0, 0));
+        refused(Status.INVALID_ARGUMENT, () -> scores.copy(-1, 0, new float[3]));
+        assertEquals(2, scorer.counters().unknownScenarios());
+        assertEquals(12, scorer.counters().candidates());
+        int[] many = new int[100];
+        scorer.scoreEach(3, many, request.candidates, model.scores(300, "ctr"));
+        scorer.scoreEach(3, new int[0], request.candidates, scores);
+        assertEquals(0, scores.scenarios());
+        refused(Status.INVALID_ARGUMENT, () -> scores.get(0, 0));
+    }
+
+    @Test
+    void takesSequencesAsBags() {
+        Path path = Path.of(System.getProperty("polyscore.test.root"), "tests", "models", "zoo", "mmoe_din.safetensors");
+        try (Model din = Model.open(path); Scorer dinScorer = din.scorer()) {
+            assertEquals(Feature.Kind.SEQUENCE, din.features().get(din.feature("clicks")).kind());
+            assertEquals(Feature.Value.INTEGER_OR_TEXT, din.features().get(din.feature("searches")).value());
+            Columns user = din.columns()
+                    .set(din.feature("user"), 3L)
+                    .setBag(din.feature("history"), 5, 1)
+                    .set(din.feature("age"), 33f)
+                    .set(din.feature("city"), "Delft")
+                    .set(din.feature("device"), 1L)
+                    .set(din.feature("slot"), 2L)
+                    .setBag(din.feature("clicks"), 7, 9, 11)
+                    .setBag(din.feature("clicked_tags"), 3, 5, 8)
+                    .setTextBag(din.feature("searches"), "tent", "red shoes");
+            Columns ads = din.columns()
+                    .set(din.feature("ad"), new long[] {1, 9})
+                    .setBags(din.feature("tags"), Direct.longs(3, 5), Direct.longs(0, 1, 2))
+                    .set(din.feature("seen"), new float[] {0, 2})
+                    .set(din.feature("price"), new float[] {1, 2, 3, 4})
+                    .setBags(din.feature("match"), Direct.longs(4), Direct.longs(0, 1, 1))
+                    .set(din.feature("category"), new long[] {2, 3});
+            Scores first = din.scores(2, "ctr");
+            Scores second = din.scores(2, "ctr");
+            dinScorer.prepare(0, user);
+            dinScorer.score(2, ads, first);
+            user.setBags(din.feature("clicks"), Direct.ints(9, 7, 30), Direct.longs(0, 3));
+            dinScorer.prepare(0, user);
+            dinScorer.score(2, ads, second);
+            assertTrue(first.get(0, 0) != second.get(0, 0));
+            user.setBag(din.feature("clicks"), new long[2]);
+            refused(Status.COLUMN_LENGTH, () -> dinScorer.prepare(0, user));
+            user.setBag(din.feature("clicks"), new long[13]);
+            assertEquals("feature `clicks`", refused(Status.COLUMN_LENGTH, () -> dinScorer.prepare(0, user)).subject());
+        }
+    }
+
+    @Test
     void refusesPositionsOutOfRange() {
         Scores scores = model.scores(5);
+        refused(Status.INVALID_ARGUMENT, () -> scores.get(0, 0));
         score(scores);
         refused(Status.INVALID_ARGUMENT, () -> scores.get(0, 3));
         refused(Status.INVALID_ARGUMENT, () -> scores.get(3, 0));
