@@ -10,7 +10,7 @@ MAVEN := mvn -q -B -ntp -f bindings/java/pom.xml -Dpolyscore.library=$(LIBRARY)
 # The package is installed as a user would, from the library that is built already.
 INSTALL := $(PYTHON) -m pip install -q --force-reinstall --no-deps --no-build-isolation ./bindings/python
 
-.PHONY: demo test rust java python readme train bench setup build headers clean
+.PHONY: demo test rust java python readme train bench networks zoo setup build headers clean
 
 demo: setup build build/venv/.installed ## The Hillstrom model, scored from Rust, C, C++, Java and Python: all agree.
 	$(INSTALL)
@@ -44,6 +44,14 @@ train: setup build build/venv/.installed ## make train DATA=path/to/hillstrom.cs
 bench: setup build build/venv/.installed ## The mmoe workload beside ONNX Runtime, one core, one process.
 	$(INSTALL)
 	$(PYTHON) benches/peers.py
+
+networks: setup build build/venv/.installed ## The table of rates in src/network/README.md.
+	$(INSTALL)
+	$(PYTHON) benches/networks.py
+
+zoo: setup build build/venv/.installed ## Writes tests/models/zoo anew from the PyTorch twins.
+	$(INSTALL)
+	$(PYTHON) bindings/python/tests/zoo.py tests/models/zoo
 
 build:
 	$(CARGO) build --release --features cli

@@ -203,6 +203,27 @@ fn set(pointer: &str, key: &str, value: Value) -> Vec<u8> {
     with(|parts| parts.set(pointer, key, value))
 }
 
+/// The first feature as a sequence, with these keys besides.
+fn sequence(keys: Value) -> Vec<u8> {
+    with(|parts| add_sequence(parts, 0, &keys))
+}
+
+/// Two sequences of the history `visits`, of 5 and of 6 positions.
+fn unequal_sequences() -> Vec<u8> {
+    with(|parts| {
+        add_sequence(parts, 0, &json!({"length": 5, "sequence": "visits"}));
+        add_sequence(parts, 2, &json!({"length": 6, "sequence": "visits"}));
+    })
+}
+
+fn add_sequence(parts: &mut Parts, slot: usize, keys: &Value) {
+    let feature = &mut parts.description["features"][slot];
+    feature["kind"] = json!("sequence");
+    for (key, value) in keys.as_object().expect("an object") {
+        feature[key] = value.clone();
+    }
+}
+
 fn unset(pointer: &str, key: &str) -> Vec<u8> {
     with(|parts| parts.unset(pointer, key))
 }
@@ -539,8 +560,27 @@ fn wrong_descriptions_are_refused_by_their_path() {
             ("a rate nobody knows", set("/features/4", "rate", json!("user")), {
                 (Description, "features[4].rate", "`user` is not one of request, item, pair")
             }),
-            ("a kind nobody knows", set("/features/4", "kind", json!("sequence")), {
-                (Description, "features[4].kind", "`sequence` is not one of id, ids, dense")
+            ("a kind nobody knows", set("/features/4", "kind", json!("list")), {
+                (Description, "features[4].kind", "`list` is not one of id, ids, sequence, dense")
+            }),
+            ("a sequence of the ad", set("/features/4", "kind", json!("sequence")), {
+                (Description, "features[4].rate", "is not request: a sequence belongs to the request")
+            }),
+            ("a sequence without a length", sequence(json!({})), { (Description, "features[0].length", "is missing") }),
+            ("a sequence of no positions", sequence(json!({"length": 0})), {
+                (Description, "features[0].length", "0 is not in 1..=4096")
+            }),
+            ("a sequence too long", sequence(json!({"length": 4097})), {
+                (Description, "features[0].length", "4097 is not in 1..=4096")
+            }),
+            ("a pooled sequence", sequence(json!({"length": 5, "pooling": "mean"})), {
+                (Description, "features[0].pooling", "does not belong to a feature of kind `sequence`")
+            }),
+            ("sequences of one history and two lengths", unequal_sequences(), {
+                (Description, "features[2].length", "6 is not 5, the length of its sequence before")
+            }),
+            ("an id with a length", set("/features/4", "length", json!(5)), {
+                (Description, "features[4].length", "does not belong to a feature of kind `id`")
             }),
             ("an id with pooling", set("/features/4", "pooling", json!("sum")), {
                 (Description, "features[4].pooling", "does not belong to a feature of kind `id`")
@@ -701,7 +741,10 @@ fn networks_that_do_not_exist_are_refused_by_their_path() {
         "network",
         vec![
             ("a network nobody knows", set("/network", "type", json!("transformer")), {
-                (Description, "network.type", "`transformer` is not one of shared_bottom, mmoe, esmm, pepnet")
+                (Description, "network.type", {
+                    "`transformer` is not one of adasparse, adatt, adl, aitm, apg, causalint, dbmtl, dffm, escm2, esmm, \
+                     hamur, hmoe, home, m2m, m3oe, mmoe, pepnet, ple, sarnet, shared_bottom, star, stem, taml"
+                })
             }),
             ("a key nobody knows", set("/network", "gates", json!([])), {
                 (
@@ -721,7 +764,8 @@ fn networks_that_do_not_exist_are_refused_by_their_path() {
             ),
             ("an activation nobody knows", set("/network", "activation", json!("elu")), {
                 (Description, "network.activation", {
-                    "unknown variant `elu`, expected one of `relu`, `leaky_relu`, `sigmoid`, `tanh`, `silu`"
+                    "unknown variant `elu`, expected one of `relu`, `leaky_relu`, `sigmoid`, `tanh`, `silu`, `prelu`, \
+                     `dice`, `layer_dice`"
                 })
             }),
             ("no experts", set("/network", "experts", json!(0)), {
