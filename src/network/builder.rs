@@ -305,6 +305,19 @@ impl<'a> Builder<'a> {
         self.graph.add(Op::ScaleRows { matrix, scale }, width, name)
     }
 
+    /// A layer with a norm behind it that each scenario has for itself, as one product: the tensors are those of
+    /// [`Builder::scenario_linear`] below `prefix.linear` and of [`Builder::scenario_norm`] below `prefix.norm`.
+    pub fn scenario_normed_linear(&mut self, prefix: &str, input: Value, outputs: usize) -> Result<Value, Error> {
+        let inputs = self.width(input);
+        let weight = self.scenario(&format!("{prefix}.linear.weight"), &[inputs, outputs])?;
+        let bias = self.scenario(&format!("{prefix}.linear.bias"), &[outputs])?;
+        let (scale, shift) = self.scenario_norm(&format!("{prefix}.norm"), outputs)?;
+        let weight = self.graph.add(Op::ScaleColumns { matrix: weight, scale }, inputs * outputs, prefix);
+        let bias = self.multiply(prefix, bias, scale);
+        let bias = self.add(prefix, bias, shift);
+        Ok(self.generated(prefix, input, weight, Some(bias), outputs))
+    }
+
     /// `prefix.weight`, `bias`, `running_mean` and `running_var`: the running statistics of training.
     pub fn batch_norm(&mut self, prefix: &str, input: Value) -> Result<Value, Error> {
         let width = self.width(input);

@@ -114,8 +114,5 @@ fn mlp(b: &mut Builder<'_>, prefix: &str, x: Value, sizes: &[usize], leaky: Acti
 /// A block that each scenario has for itself.
 fn tower_block(b: &mut Builder<'_>, prefix: &str, h: Value, width: usize, leaky: Activation) -> Result<Value, Error> {
     let h = b.activation(h, leaky);
-    let h = b.scenario_linear(&format!("{prefix}.linear"), h, width)?;
-    let (scale, shift) = b.scenario_norm(&format!("{prefix}.norm"), width)?;
-    let h = b.multiply(prefix, h, scale);
-    Ok(b.add(prefix, h, shift))
+    b.scenario_normed_linear(prefix, h, width)
 }

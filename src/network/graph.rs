@@ -99,6 +99,8 @@ pub enum Op {
     MatMul { left: Value, right: Value, rows: usize },
     /// `A[i, j] s[i]`: a matrix with scaled rows, both changing with the scenario at most.
     ScaleRows { matrix: Value, scale: Value },
+    /// `A[i, j] s[j]`: the same with scaled columns.
+    ScaleColumns { matrix: Value, scale: Value },
     /// `y = (x - mean) / sqrt(variance + epsilon) * gamma + beta`, the running statistics of training from column `start`.
     BatchNorm { input: Value, norm: Norm, start: usize },
     /// The same with the moments of the row itself.
@@ -155,7 +157,7 @@ impl Op {
                 f(left);
                 f(right);
             }
-            Op::ScaleRows { matrix, scale } => {
+            Op::ScaleRows { matrix, scale } | Op::ScaleColumns { matrix, scale } => {
                 f(matrix);
                 f(scale);
             }

@@ -78,12 +78,10 @@ pub fn build(b: &mut Builder<'_>) -> Result<Vec<Option<Value>>, Error> {
     let core = b.mlp("hyper", h, &sizes, block)?;
     for (l, width) in p.hidden.iter().enumerate() {
         let prefix = format!("layers.{l}");
-        h = b.scenario_linear(&format!("{prefix}.linear"), h, *width)?;
-        if p.batch_norm {
-            let (scale, shift) = b.scenario_norm(&format!("{prefix}.norm"), *width)?;
-            h = b.multiply(&prefix, h, scale);
-            h = b.add(&prefix, h, shift);
-        }
+        h = match p.batch_norm {
+            true => b.scenario_normed_linear(&prefix, h, *width)?,
+            false => b.scenario_linear(&format!("{prefix}.linear"), h, *width)?,
+        };
         h = b.nonlinearity(&prefix, h, p.activation)?;
         if p.adapters.as_ref().is_none_or(|adapters| adapters.contains(&l)) {
             h = adapter(b, &format!("adapters.{l}"), h, core, &p)?;

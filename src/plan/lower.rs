@@ -129,13 +129,15 @@ impl Lowering<'_> {
                 let combination = Combination { how: *how, left: span(*left), right: span(*right), output, rows: None };
                 self.plain(Operation::Combination(combination), shape)
             }
-            Op::ScaleRows { matrix, scale } => {
+            Op::ScaleRows { matrix, scale } | Op::ScaleColumns { matrix, scale } => {
+                let is_by_row = matches!(node.op, Op::ScaleRows { .. });
                 let (matrix, scale) = (span(*matrix), span(*scale));
-                let (rows, columns) = (scale.width, width / scale.width);
+                let other = width / scale.width;
+                let (rows, columns) = if is_by_row { (scale.width, other) } else { (other, scale.width) };
                 let combination = Combination {
                     how: Combine::Multiply,
                     left: rows_of(matrix, columns),
-                    right: rows_of(scale, 1),
+                    right: if is_by_row { rows_of(scale, 1) } else { Span { stride: 0, ..scale } },
                     output: rows_of(output, columns),
                     rows: Some(rows),
                 };

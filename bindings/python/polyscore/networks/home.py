@@ -8,11 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .base import MLP, Batch, Gate, Network
-
-
-def mix(gate: Tensor, experts: Sequence[Tensor]) -> Tensor:
-    return (gate[:, :, None] * torch.stack(list(experts), dim=1)).sum(dim=1)
+from .base import Batch, Gate, MLP, Network, mix
 
 
 class LoRA(nn.Module):
