@@ -67,7 +67,7 @@ def batch(parts: list):
 
     from polyscore.networks.base import Batch
 
-    scenario = torch.zeros(len(parts[-1]), dtype=torch.int64)
+    scenario = torch.zeros_like(parts[-1][:, 0], dtype=torch.int64)
     return Batch(torch.cat(parts, dim=1), {f"f{i}": part for i, part in enumerate(parts)}, {}, scenario)
 
 
