@@ -19,6 +19,8 @@ pub struct KeptValues {
     scenarios: Vec<f32>,
     /// Scenarios that a scorer may keep, where the model does not.
     room: Option<usize>,
+    /// Scenarios that own rows.
+    rows: usize,
 }
 
 impl KeptValues {
@@ -35,6 +37,7 @@ impl KeptValues {
         let mut kept = KeptValues {
             model_inputs: scratch.values(model_inputs.clone()).to_vec(),
             model_rest: scratch.values(model_rest.clone()).to_vec(),
+            rows,
             ..KeptValues::default()
         };
         let per_scenario = plan.regions.per_scenario();
@@ -61,6 +64,25 @@ impl KeptValues {
     /// Scenarios that each scorer keeps; 0 where the model keeps them all.
     pub fn room(&self) -> usize {
         self.room.unwrap_or(0)
+    }
+
+    /// Room for what a scorer keeps.
+    ///
+    /// # Errors
+    /// `OutOfMemory` if it cannot be reserved.
+    pub fn folded(&self, plan: &Plan) -> Result<Folded, Error> {
+        Folded::new(self.room(), plan.regions.per_scenario(), if self.room() > 0 { self.rows } else { 0 })
+    }
+
+    /// Bytes of what a scorer keeps.
+    pub fn folded_bytes(&self, plan: &Plan) -> usize {
+        match self.room() {
+            0 => 0,
+            room => {
+                let each = plan.regions.per_scenario() * size_of::<f32>() + size_of::<Option<(usize, u64)>>();
+                room * each + self.rows * size_of::<Option<usize>>()
+            }
+        }
     }
 
     /// Bytes kept for all scenarios together.
@@ -101,32 +123,34 @@ pub struct Folded {
     values: Vec<f32>,
     /// The scenario row of each place, and when it was last used; `None`: unused.
     places: Vec<Option<(usize, u64)>>,
+    /// The place of each scenario row: a look-up on the way of every call.
+    place_of: Vec<Option<usize>>,
     per_scenario: usize,
     clock: u64,
 }
 
 impl Folded {
-    /// Room for `places` scenarios of `per_scenario` f32.
+    /// Room for `places` scenarios of `per_scenario` f32, out of `rows`.
     ///
     /// # Errors
     /// `OutOfMemory` if it cannot be reserved.
-    pub fn new(places: usize, per_scenario: usize) -> Result<Self, Error> {
+    fn new(places: usize, per_scenario: usize, rows: usize) -> Result<Self, Error> {
         let values = reserve(places * per_scenario, 0.0)?;
-        Ok(Self { values, places: reserve(places, None)?, per_scenario, clock: 0 })
+        let (places, place_of) = (reserve(places, None)?, reserve(rows, None)?);
+        Ok(Self { values, places, place_of, per_scenario, clock: 0 })
     }
 
     /// The values of a scenario, if they are kept; they count as used.
     pub fn find(&mut self, scenario: usize) -> Option<&[f32]> {
         self.clock += 1;
-        let clock = self.clock;
-        let mut places = self.places.iter_mut().flatten();
-        places.find(|(known, _)| *known == scenario)?.1 = clock;
+        let place = (*self.place_of.get(scenario)?)?;
+        self.places[place] = Some((scenario, self.clock));
         self.known(scenario)
     }
 
     /// The values of a scenario, if they are kept.
     pub fn known(&self, scenario: usize) -> Option<&[f32]> {
-        let place = self.places.iter().position(|place| place.is_some_and(|(known, _)| known == scenario))?;
+        let place = (*self.place_of.get(scenario)?)?;
         Some(&self.values[place * self.per_scenario..(place + 1) * self.per_scenario])
     }
 
@@ -135,7 +159,10 @@ impl Folded {
         self.clock += 1;
         let oldest = |place: &(usize, &mut Option<(usize, u64)>)| place.1.map_or(0, |(_, used)| used);
         let Some((place, entry)) = self.places.iter_mut().enumerate().min_by_key(oldest) else { return };
-        *entry = Some((scenario, self.clock));
+        if let Some((evicted, _)) = entry.replace((scenario, self.clock)) {
+            self.place_of[evicted] = None;
+        }
+        self.place_of[scenario] = Some(place);
         let values = &mut self.values[place * self.per_scenario..(place + 1) * self.per_scenario];
         values[..inputs.len()].copy_from_slice(inputs);
         values[inputs.len()..].copy_from_slice(matrices);
@@ -148,7 +175,7 @@ mod tests {
 
     #[test]
     fn the_scenario_used_longest_ago_makes_room() {
-        let mut folded = Folded::new(2, 2).expect("memory");
+        let mut folded = Folded::new(2, 2, 10).expect("memory");
         folded.store(7, &[7.0], &[0.7]);
         folded.store(8, &[8.0], &[0.8]);
         assert_eq!(folded.find(7), Some(&[7.0, 0.7][..]));
@@ -160,7 +187,7 @@ mod tests {
 
     #[test]
     fn without_room_nothing_is_kept() {
-        let mut folded = Folded::new(0, 3).expect("memory");
+        let mut folded = Folded::new(0, 3, 10).expect("memory");
         folded.store(1, &[1.0], &[2.0, 3.0]);
         assert_eq!(folded.find(1), None);
     }

@@ -84,7 +84,7 @@ impl Scratch {
             bound: Bound::new(slots.len()),
             positions: reserve(plan.sequences.len(), 0)?,
             scenario: None,
-            folded: Folded::new(kept.room(), plan.regions.per_scenario())?,
+            folded: kept.folded(plan)?,
             counters: Counters { features, ..Counters::default() },
             profile: Vec::new(),
         };
@@ -95,9 +95,8 @@ impl Scratch {
     /// Bytes that a scorer owns.
     pub fn bytes(sources: &Sources<'_>) -> usize {
         let Sources { plan, slots, kept, .. } = *sources;
-        let folded = kept.room() * plan.regions.per_scenario();
-        let words = kept.scratch_length(plan) + folded + ids(plan) + 2 * plan.tile + 1 + slots.len();
-        words * size_of::<f32>() + slots.len() * size_of::<FeatureCounters>() + ALIGNMENT
+        let words = kept.scratch_length(plan) + ids(plan) + 2 * plan.tile + 1 + slots.len();
+        words * size_of::<f32>() + kept.folded_bytes(plan) + slots.len() * size_of::<FeatureCounters>() + ALIGNMENT
     }
 
     /// Computes what the request decides: its columns (one row each) at scenario row `scenario`.

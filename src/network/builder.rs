@@ -648,6 +648,11 @@ pub fn check_experts(counts: &[(&str, usize)], expert: &[usize]) -> Result<(), E
         let detail = format!("has no experts: {} are 0", names.join(", "));
         return Err(Error::new(ErrorKind::Description, "network", detail));
     }
+    check_expert(expert)
+}
+
+/// Refuses experts without layers, and layers of wrong sizes.
+pub fn check_expert(expert: &[usize]) -> Result<(), Error> {
     check_sizes("network.expert", expert)?;
     if expert.is_empty() {
         return Err(Error::new(ErrorKind::Description, "network.expert", "is empty, an expert has at least one layer"));

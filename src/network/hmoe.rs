@@ -12,9 +12,9 @@
 //! The equations are reconstructed from public code and descriptions. The mixing weights are linear in `x` and the same
 //! for all tasks; the stop-gradient on the outputs of other scenarios matters in training only.
 
-use super::builder::{Block, Builder, MAX_COUNT, Nonlinearity, check_size, check_sizes, parameters};
+use super::builder::{Block, Builder, MAX_COUNT, Nonlinearity, check_expert, check_size, check_sizes, parameters};
 use super::graph::Value;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::ops::Activation;
 use serde::Deserialize;
 
@@ -37,12 +37,9 @@ struct Parameters {
 pub fn build(b: &mut Builder<'_>) -> Result<Vec<Option<Value>>, Error> {
     let p: Parameters = parameters(b.description)?;
     check_size("network.experts", p.experts, MAX_COUNT)?;
-    check_sizes("network.expert", &p.expert)?;
+    check_expert(&p.expert)?;
     check_sizes("network.gate", &p.gate)?;
     check_sizes("network.tower", &p.tower)?;
-    if p.expert.is_empty() {
-        return Err(Error::new(ErrorKind::Description, "network.expert", "is empty, an expert has at least one layer"));
-    }
     let block = Block { activation: p.activation, batch_norm: p.batch_norm };
 
     let x = b.features()?;

@@ -15,10 +15,10 @@
 //! The skip is a block like the others. In the towers, scale and shift of the scenario follow a LayerNorm of the task.
 //! The stop-gradient before the gates matters in training only.
 
-use super::builder::{Builder, MAX_COUNT, MAX_WIDTH, Nonlinearity, check_size, check_sizes, parameters};
+use super::builder::{Builder, MAX_COUNT, MAX_WIDTH, Nonlinearity, check_expert, check_size, check_sizes, parameters};
 use super::graph::Value;
 use super::star::star_layer;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::ops::Activation;
 use serde::Deserialize;
 
@@ -39,11 +39,8 @@ pub fn build(b: &mut Builder<'_>) -> Result<Vec<Option<Value>>, Error> {
     let p: Parameters = parameters(b.description)?;
     check_size("network.star", p.star, MAX_WIDTH)?;
     check_size("network.experts", p.experts, MAX_COUNT)?;
-    check_sizes("network.expert", &p.expert)?;
+    check_expert(&p.expert)?;
     check_sizes("network.tower", &p.tower)?;
-    if p.expert.is_empty() {
-        return Err(Error::new(ErrorKind::Description, "network.expert", "is empty, an expert has at least one layer"));
-    }
 
     let x = b.features()?;
     let star = star_layer(b, "star", x, None, p.star)?;

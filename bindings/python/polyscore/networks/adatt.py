@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .base import MLP, Batch, Gate, Network
+from .base import MLP, Gate, Levels
 
 
 def own_weights(count: int) -> nn.Parameter:
@@ -51,19 +51,7 @@ class Level(nn.Module):
         return fused, shared
 
 
-class AdaTT(Network):
+class AdaTT(Levels):
     """Levels at which a task fuses the experts of all tasks, and its own once more (arXiv 2304.04959)."""
 
-    def __init__(self, description: Mapping[str, Any], tables: Mapping[str, tuple[int, int]]):
-        super().__init__(description, tables)
-        p = self.network
-        widths = [self.x_width] + [p["expert"][-1]] * (p.get("levels", 1) - 1)
-        last = len(widths) - 1
-        self.levels = nn.ModuleList(Level(self.tasks, width, l == last, p) for l, width in enumerate(widths))
-        self.towers_and_heads(p["expert"][-1])
-
-    def logits(self, batch: Batch) -> dict[str, Tensor]:
-        h, shared = {task: batch.x for task in self.tasks}, batch.x
-        for level in self.levels:
-            h, shared = level(h, shared)
-        return {task: self.heads[task](self.towers[task](h[task])) for task in self.tasks}
+    level = Level

@@ -298,3 +298,27 @@ class Network(nn.Module):
     def logits(self, batch: Batch) -> dict[str, Tensor]:
         """Logits `[n, 1]` of the tasks that the network predicts itself."""
         raise NotImplementedError
+
+
+class Levels(Network):
+    """Levels over the features, each from values of the tasks and a shared one to the next; then towers.
+
+    A subclass names the module of a `level`: made of the tasks, the width that comes in, whether it is the last, and the
+    network; called with the tasks' values and the shared one, both of which it gives back.
+    """
+
+    level: type[nn.Module]
+
+    def __init__(self, description: Mapping[str, Any], tables: Mapping[str, tuple[int, int]]):
+        super().__init__(description, tables)
+        p = self.network
+        widths = [self.x_width] + [p["expert"][-1]] * (p.get("levels", 1) - 1)
+        last = len(widths) - 1
+        self.levels = nn.ModuleList(self.level(self.tasks, width, l == last, p) for l, width in enumerate(widths))
+        self.towers_and_heads(p["expert"][-1])
+
+    def logits(self, batch: Batch) -> dict[str, Tensor]:
+        h, shared = {task: batch.x for task in self.tasks}, batch.x
+        for level in self.levels:
+            h, shared = level(h, shared)
+        return {task: self.heads[task](self.towers[task](h[task])) for task in self.tasks}

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .base import MLP, Batch, Gate, Network, mix
+from .base import MLP, Gate, Levels, mix
 
 
 class Level(nn.Module):
@@ -33,19 +33,7 @@ class Level(nn.Module):
         return mixed, shared
 
 
-class PLE(Network):
+class PLE(Levels):
     """Levels of shared experts and experts of each task; one level is CGC (Tang et al., RecSys 2020)."""
 
-    def __init__(self, description: Mapping[str, Any], tables: Mapping[str, tuple[int, int]]):
-        super().__init__(description, tables)
-        p = self.network
-        widths = [self.x_width] + [p["expert"][-1]] * (p.get("levels", 1) - 1)
-        last = len(widths) - 1
-        self.levels = nn.ModuleList(Level(self.tasks, width, l == last, p) for l, width in enumerate(widths))
-        self.towers_and_heads(p["expert"][-1])
-
-    def logits(self, batch: Batch) -> dict[str, Tensor]:
-        h, shared = {task: batch.x for task in self.tasks}, batch.x
-        for level in self.levels:
-            h, shared = level(h, shared)
-        return {task: self.heads[task](self.towers[task](h[task])) for task in self.tasks}
+    level = Level
