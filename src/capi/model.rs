@@ -101,7 +101,7 @@ pub struct polyscore_feature_info {
     pub kind: u32,
     /// The column type: 1 integers (`_I64` or `_I32`), 3 `_F32`, 4 `_TEXT`, 5 integers or text.
     pub value: u32,
-    /// Values a row: the width of a dense feature, else 1.
+    /// Values a row: the width of a dense feature, the ids of an id feature, else 1.
     pub width: u32,
     /// 1 if the column may be left out: then all its values are missing.
     pub optional: u32,
@@ -385,7 +385,7 @@ pub unsafe extern "C" fn polyscore_model_feature(
                 Rate::Pair => 3,
             },
             kind: match feature.kind {
-                FeatureKind::Id(_) => 1,
+                FeatureKind::Id { .. } => 1,
                 FeatureKind::Ids { .. } => 2,
                 FeatureKind::Dense(_) => 3,
                 FeatureKind::Sequence { .. } => 4,

@@ -350,9 +350,9 @@ impl Scratch {
     }
 }
 
-/// Ids of a tile, of the longest sequence, or of the longest bag.
+/// Ids of a tile, of the longest row, or of the longest bag.
 fn ids(plan: &Plan) -> usize {
-    let longest = if plan.has_bags { MAX_BAG } else { plan.positions };
+    let longest = if plan.has_bags { MAX_BAG } else { plan.longest };
     plan.tile.max(longest)
 }
 

@@ -82,8 +82,13 @@ pub struct Feature {
 /// What a feature's value is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FeatureKind {
-    /// One row of a table.
-    Id(Lookup),
+    /// One row of a table, or as many as it says, side by side.
+    Id {
+        /// From values to rows.
+        lookup: Lookup,
+        /// The ids of a row, 1..=4096.
+        length: usize,
+    },
     /// A bag of rows of a table, pooled to one.
     Ids {
         /// From values to rows.
@@ -264,7 +269,7 @@ impl Feature {
     /// From values to rows, for `id` and `ids`.
     pub fn lookup(&self) -> Option<&Lookup> {
         match &self.kind {
-            FeatureKind::Id(lookup) | FeatureKind::Ids { lookup, .. } | FeatureKind::Sequence { lookup, .. } => {
+            FeatureKind::Id { lookup, .. } | FeatureKind::Ids { lookup, .. } | FeatureKind::Sequence { lookup, .. } => {
                 Some(lookup)
             }
             FeatureKind::Dense(_) => None,
@@ -288,11 +293,12 @@ impl Feature {
         matches!(self.kind, FeatureKind::Ids { .. } | FeatureKind::Sequence { .. })
     }
 
-    /// The values of a row: the width of a dense feature, otherwise 1 (bags and sequences are ragged).
+    /// The values of a row: the width of a dense feature, the ids of an id feature (bags and sequences are ragged: 1).
     pub fn width(&self) -> usize {
         match &self.kind {
             FeatureKind::Dense(dense) => dense.width,
-            FeatureKind::Id(_) | FeatureKind::Ids { .. } | FeatureKind::Sequence { .. } => 1,
+            FeatureKind::Id { length, .. } => *length,
+            FeatureKind::Ids { .. } | FeatureKind::Sequence { .. } => 1,
         }
     }
 
@@ -300,7 +306,7 @@ impl Feature {
     pub fn is_optional(&self) -> bool {
         match &self.kind {
             FeatureKind::Dense(dense) => dense.missing.is_some(),
-            FeatureKind::Id(lookup) | FeatureKind::Ids { lookup, .. } | FeatureKind::Sequence { lookup, .. } => {
+            FeatureKind::Id { lookup, .. } | FeatureKind::Ids { lookup, .. } | FeatureKind::Sequence { lookup, .. } => {
                 lookup.missing.is_some()
             }
         }

@@ -58,7 +58,7 @@ impl Description {
     ///
     /// # Errors
     /// `Tensor` for one that is missing, or has another type or shape than its feature and the number of candidates
-    /// ask for, or offsets that do not start at 0, ascend and end at the last value, or a score outside 0..=1.
+    /// ask for, or offsets that do not start at 0, ascend and end at the last value, or a score that is not finite.
     pub fn golden_requests(&self, store: &Store) -> Result<(Vec<GoldenRequest>, Vec<TensorId>), Error> {
         let mut reader = Reader { store, used: Vec::new() };
         let heads = self.golden.iter().flat_map(|golden| &golden.requests).enumerate();
@@ -87,9 +87,9 @@ impl<'s> Reader<'s> {
             let scores = self.require(&name)?;
             scores.check_shape(&[head.candidates])?;
             let values = numbers(&scores)?;
-            match values.iter().position(|score| !(0.0..=1.0).contains(score)) {
+            match values.iter().position(|score| !score.is_finite()) {
                 None => Ok(values),
-                Some(index) => Err(refuse(&name, format!("element {index} is not in 0..=1"))),
+                Some(index) => Err(refuse(&name, format!("element {index} is not a finite number"))),
             }
         });
         let scores = scores.collect::<Result<_, _>>()?;
@@ -111,7 +111,7 @@ impl<'s> Reader<'s> {
                 let count = check_offsets(&name, &offsets, end.unwrap_or(0))?;
                 (Some(offsets), count)
             }
-            FeatureKind::Id(_) | FeatureKind::Dense(_) => (None, rows),
+            FeatureKind::Id { .. } | FeatureKind::Dense(_) => (None, rows),
         };
         let is_text = match feature.value_kind() {
             ValueKind::Text => true,

@@ -117,10 +117,10 @@ impl Header {
     }
 }
 
-/// Whether a name may be a tensor's: `[A-Za-z0-9_.-]{1,256}`.
+/// Whether a name may be a tensor's: `[A-Za-z0-9_.:/-]{1,256}`.
 pub fn is_tensor_name(name: &str) -> bool {
     (1..=MAX_NAME_BYTES).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b':' | b'/' | b'-'))
 }
 
 fn check_padding(name: &str, dtype: Dtype, bytes: Option<&[u8]>) -> Result<(), Error> {
@@ -215,8 +215,10 @@ impl<'a> Scan<'a> {
         } else if is_tensor_name(&key) {
             self.subject = Some(key.clone().into_owned());
         } else {
-            let detail =
-                format!("tensor name {} is not of 1 to 256 letters, digits, `_`, `.` and `-`", json::quoted(&key));
+            let detail = format!(
+                "tensor name {} is not of 1 to 256 letters, digits, `_`, `.`, `:`, `/` and `-`",
+                json::quoted(&key)
+            );
             return Err(self.refuse(ErrorKind::Format, "", detail));
         }
         if let Some(key) = self.names.replace(key) {

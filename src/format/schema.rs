@@ -289,8 +289,10 @@ impl FeatureJson {
         let name = self.name.clone();
         let kind = match &*self.kind {
             "id" => {
-                self.refuse(path, &["width", "pooling", "length", "sequence"])?;
-                FeatureKind::Id(self.check_lookup(path)?)
+                self.refuse(path, &["width", "pooling", "sequence"])?;
+                let length = self.length.unwrap_or(1);
+                check_length(path, length)?;
+                FeatureKind::Id { lookup: self.check_lookup(path)?, length }
             }
             "ids" => {
                 self.refuse(path, &["width", "length", "sequence"])?;
@@ -307,9 +309,7 @@ impl FeatureJson {
                     return Err(fault(format!("{path}.rate"), "is not request: a sequence belongs to the request"));
                 }
                 let length = required(path, "length", self.length)?;
-                if !(1..=MAX_SEQUENCE).contains(&length) {
-                    return Err(fault(format!("{path}.length"), format!("{length} is not in 1..={MAX_SEQUENCE}")));
-                }
+                check_length(path, length)?;
                 let of = self.sequence.clone().unwrap_or_else(|| name.clone());
                 let next = groups.len();
                 let (group, known) = *groups.entry(of).or_insert((next, length));
@@ -557,6 +557,13 @@ fn check_composition(path: &str, earlier: &[Task], names: &[String]) -> Result<V
     Ok(factors)
 }
 
+fn check_length(path: &str, length: usize) -> Result<(), Error> {
+    if (1..=MAX_SEQUENCE).contains(&length) {
+        return Ok(());
+    }
+    Err(fault(format!("{path}.length"), format!("{length} is not in 1..={MAX_SEQUENCE}")))
+}
+
 fn check_vocabulary(path: &str, values: &Vocabulary) -> Result<(), Error> {
     match values {
         Vocabulary::Integers(values) => distinct(path, values.len(), |index| values.get(index)),
@@ -671,7 +678,7 @@ mod tests {
              "transform":{"type":"hash","algorithm":"xxh64","seed":18446744073709551615,"buckets":9999,"offset":1}},
             {"name":"history","rate":"request","kind":"ids","pooling":"max","table":"t","transform":{"type":"identity"},
              "oov":3},
-            {"name":"zip","rate":"pair","kind":"id","table":"t","transform":
+            {"name":"zip","rate":"pair","kind":"id","length":3,"table":"t","transform":
              {"type":"vocabulary","values":["Rural","é","Urban"],"offset":1},"oov":0},
             {"name":"day","rate":"item","kind":"ids","table":"t","transform":
              {"type":"vocabulary","values":[-1,9223372036854775807]},"oov":0},
@@ -697,6 +704,7 @@ mod tests {
             Vocabulary::Texts(texts)
         };
         let integers = Vocabulary::Integers(vec![-1, i64::MAX]);
+        let id = |lookup, length| FeatureKind::Id { lookup, length };
         let dense = |width, transform, missing| FeatureKind::Dense(Dense { width, transform, missing });
         let hash = RowTransform::Hash { seed: u64::MAX, buckets: 9999, offset: 1 };
         let bucketize = RowTransform::Bucketize { boundaries: vec![-0.5, 0.1, 35.0], offset: 0 };
@@ -704,19 +712,19 @@ mod tests {
         let minmax = DenseTransform::Minmax { min: vec![-1.0], scale: vec![0.25] };
         let vocabulary = |values, offset| RowTransform::Vocabulary { values, offset };
         let expected = [
-            ("user_id", Rate::Request, FeatureKind::Id(lookup("embeddings.user_id.weight", hash, 0, Some(1)))),
+            ("user_id", Rate::Request, id(lookup("embeddings.user_id.weight", hash, 0, Some(1)), 1)),
             (
                 "history",
                 Rate::Request,
                 FeatureKind::Ids { lookup: lookup("t", RowTransform::Identity, 3, None), pooling: Pooling::Max },
             ),
-            ("zip", Rate::Pair, FeatureKind::Id(lookup("t", vocabulary(texts, 1), 0, None))),
+            ("zip", Rate::Pair, id(lookup("t", vocabulary(texts, 1), 0, None), 3)),
             (
                 "day",
                 Rate::Item,
                 FeatureKind::Ids { lookup: lookup("t", vocabulary(integers, 0), 0, None), pooling: Pooling::Mean },
             ),
-            ("age", Rate::Request, FeatureKind::Id(lookup("t", bucketize, 0, None))),
+            ("age", Rate::Request, id(lookup("t", bucketize, 0, None), 1)),
             ("price", Rate::Item, dense(2, standardize, Some(-1.5))),
             ("bid", Rate::Item, dense(1, DenseTransform::Log1p, None)),
             ("rank", Rate::Item, dense(1, minmax, None)),

@@ -23,8 +23,9 @@ mod absent {
 mod present {
     use crate::kernels::lanes::{self, Lanes};
     use crate::kernels::list::Functions;
-    use crate::kernels::tile;
-    use crate::kernels::{Activation, Attend, Combine, Dense, Generated, Pooling, Span, Table};
+    use crate::kernels::{
+        Activation, Attend, Combine, Dense, Generated, MatMul, Places, Pooling, Reduce, Span, Table, reduce, tile,
+    };
     use std::arch::x86_64::*;
 
     pub const FUNCTIONS: Functions = Functions {
@@ -50,6 +51,10 @@ mod present {
         pool,
         softmax_down,
         attend,
+        choose,
+        reduce,
+        view,
+        matmul_transposed,
     };
 
     pub fn is_available() -> bool {
@@ -91,6 +96,12 @@ mod present {
         );
         lanes::softmax_down(memory: &mut [f32], positions: usize, input: Span, output: Span);
         lanes::attend(memory: &mut [f32], positions: usize, call: &Attend);
+        lanes::choose(
+            memory: &mut [f32], rows: usize, condition: Span, then: Span, otherwise: Span, output: Span
+        );
+        reduce::reduce(memory: &mut [f32], rows: usize, how: Reduce, inner: usize, input: Span, output: Span);
+        lanes::view(memory: &mut [f32], rows: usize, input: Span, places: &Places, output: Span);
+        lanes::matmul_transposed(memory: &mut [f32], rows: usize, call: &MatMul, steps: [usize; 2]);
     }
 
     /// Lanes 0 to 7 and 8 to 15. Private, so that only the functions above make it: holding one proves the CPU.
@@ -115,6 +126,16 @@ mod present {
         unsafe {
             let from = MASK.as_ptr().add(16 - count);
             [_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(8).cast())]
+        }
+    }
+
+    /// The two upper steps of the tree.
+    #[inline(always)]
+    unsafe fn four(sums: Avx2) -> __m128 {
+        // SAFETY: the holder of lanes has the CPU.
+        unsafe {
+            let eight = _mm256_add_ps(sums.0[0], sums.0[1]);
+            _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight))
         }
     }
 
@@ -292,13 +313,57 @@ mod present {
         }
 
         #[inline(always)]
+        unsafe fn select_equal(self, equal: Self, then: Self, other: Self) -> Self {
+            // SAFETY: as said above.
+            unsafe {
+                let low = _mm256_cmp_ps::<_CMP_EQ_OQ>(self.0[0], equal.0[0]);
+                let high = _mm256_cmp_ps::<_CMP_EQ_OQ>(self.0[1], equal.0[1]);
+                let low = _mm256_blendv_ps(other.0[0], then.0[0], low);
+                Self([low, _mm256_blendv_ps(other.0[1], then.0[1], high)])
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn floor(self) -> Self {
+            // SAFETY: as said above.
+            unsafe { Self([_mm256_floor_ps(self.0[0]), _mm256_floor_ps(self.0[1])]) }
+        }
+
+        #[inline(always)]
+        unsafe fn split(self) -> (Self, Self) {
+            // SAFETY: as said above.
+            unsafe {
+                let [mut mantissas, mut exponents] = [self.0; 2];
+                let root = _mm256_set1_epi32(std::f32::consts::FRAC_1_SQRT_2.to_bits() as i32);
+                for (mantissa, exponent) in mantissas.iter_mut().zip(&mut exponents) {
+                    let above = _mm256_sub_epi32(_mm256_castps_si256(*mantissa), root);
+                    let rest = _mm256_and_si256(above, _mm256_set1_epi32(0x7f_ffff));
+                    *mantissa = _mm256_castsi256_ps(_mm256_add_epi32(rest, root));
+                    *exponent = _mm256_cvtepi32_ps(_mm256_srai_epi32::<23>(above));
+                }
+                (Self(mantissas), Self(exponents))
+            }
+        }
+
+        #[inline(always)]
         unsafe fn tree(self) -> f32 {
             // SAFETY: as said above.
             unsafe {
-                let eight = _mm256_add_ps(self.0[0], self.0[1]);
-                let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+                let four = four(self);
                 let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
                 _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn store_trees(sums: [Self; 4], to: *mut f32) {
+            // SAFETY: as said above.
+            unsafe {
+                let [a, b, c, d] = [four(sums[0]), four(sums[1]), four(sums[2]), four(sums[3])];
+                let left = _mm_add_ps(_mm_movelh_ps(a, b), _mm_movehl_ps(b, a));
+                let right = _mm_add_ps(_mm_movelh_ps(c, d), _mm_movehl_ps(d, c));
+                let even = _mm_shuffle_ps::<0b10_00_10_00>(left, right);
+                _mm_storeu_ps(to, _mm_add_ps(even, _mm_shuffle_ps::<0b11_01_11_01>(left, right)));
             }
         }
 

@@ -1,37 +1,14 @@
-//! Every kernel once, over 16 virtual lanes; a set supplies the lanes. Products with a matrix are in [`super::tile`].
+//! Every kernel once, over 16 virtual lanes; a set supplies the lanes. Products with a matrix are in [`super::tile`],
+//! functions of one element in [`super::functions`], reductions in [`super::reduce`].
 //!
 //! Sixteen is the widest register in f32. A set with narrower ones uses several, so that the order of every sum is the
 //! same everywhere. Functions here are `#[inline(always)]` and carry no target feature: they become part of the function
 //! of the set that calls them, which carries it.
-//!
-//! # Functions
-//! `exp`: clamp to [-87.33654, 87]; `n = round(x log2 e)`; `r = x - n ln 2` in two steps; degree 5 polynomial (Cephes
-//! `expf`), Horner by FMA; `2^n` by the exponent bits. `sigmoid = 1 / (1 + exp(-x))`. `tanh`: Cephes `tanhf` below 0.625,
-//! else `1 - 2 / (exp(2 |x|) + 1)`. Largest errors against f64, as the tests measure them over the ranges they name:
-//! exp 1 ULP, sigmoid 3 ULP, tanh 2 ULP, `1 / sqrt(x + epsilon)` 2 ULP. Below -87.33654 exp gives the smallest normal
-//! number, above 87 it gives exp(87); NaN stays NaN.
 
+use super::functions::{activate, exponential};
 use super::panels::{Element, PANEL};
 use super::tile::{Layer, Matrix, StoredF32, row_of_panels};
-use super::{Activation, Attend, Combine, Pooling, Rows, Span, Start, Table};
-
-/// Constants of `exp`.
-pub mod exp {
-    pub const LOW: f32 = -87.336_54;
-    pub const HIGH: f32 = 87.0;
-    pub const LOG2_E: f32 = std::f32::consts::LOG2_E;
-    pub const LN2_HIGH: f32 = 0.693_359_4;
-    pub const LN2_LOW: f32 = -2.121_944_4e-4;
-    pub const POLYNOMIAL: [f32; 6] =
-        [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
-}
-
-/// Constants of `tanh`.
-pub mod tanh {
-    pub const SMALL: f32 = 0.625;
-    #[expect(clippy::excessive_precision, reason = "as published")]
-    pub const POLYNOMIAL: [f32; 5] = [-5.704_988_7e-3, 2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1];
-}
+use super::{Activation, Attend, Combine, MatMul, Places, Pooling, Rows, Span, Start, Table, rare};
 
 /// Sixteen f32.
 ///
@@ -66,8 +43,16 @@ pub trait Lanes: Copy {
     unsafe fn copysign(self, sign: Self) -> Self;
     /// `then` where `self < bound`, else `other`.
     unsafe fn select_less(self, bound: Self, then: Self, other: Self) -> Self;
+    /// `then` where the two are equal, else `other`.
+    unsafe fn select_equal(self, equal: Self, then: Self, other: Self) -> Self;
+    /// To the next integer below.
+    unsafe fn floor(self) -> Self;
+    /// `m` in [sqrt(1/2), sqrt(2)) and `e` so that the lane is `m 2^e`; anything if it is not a normal number above 0.
+    unsafe fn split(self) -> (Self, Self);
     /// Lanes added by the tree 8, 4, 2, 1.
     unsafe fn tree(self) -> f32;
+    /// The four trees, one after the other.
+    unsafe fn store_trees(sums: [Self; 4], to: *mut f32);
     /// Asks for the cache line at `from`.
     unsafe fn prefetch(from: *const u8);
 }
@@ -75,7 +60,7 @@ pub trait Lanes: Copy {
 /// The first column and the count of each chunk of up to 16 columns. An iterator, and not a function that takes one:
 /// a closure would be compiled without the features of the set.
 #[inline(always)]
-fn chunks(width: usize) -> impl Iterator<Item = (usize, usize)> {
+pub fn chunks(width: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..width).step_by(16).map(move |column| (column, (width - column).min(16)))
 }
 
@@ -123,12 +108,120 @@ pub unsafe fn combine<L: Lanes>(memory: &mut [f32], rows: usize, how: Combine, l
                 let x = read::<L>(memory.add(left.offset + row * left.stride + column), count);
                 let from = memory.add(right.offset + row * right.stride);
                 let y = if right.width == 1 { L::splat(*from) } else { read::<L>(from.add(column), count) };
-                let value = match how {
-                    Combine::Add => x.add(y),
-                    Combine::Subtract => x.sub(y),
-                    Combine::Multiply => x.mul(y),
-                };
+                write(combined(how, x, y), memory.add(output.offset + row * output.stride + column), count);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+unsafe fn combined<L: Lanes>(how: Combine, x: L, y: L) -> L {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (zero, one) = (L::splat(0.0), L::splat(1.0));
+        match how {
+            Combine::Add => x.add(y),
+            Combine::Subtract => x.sub(y),
+            Combine::Multiply => x.mul(y),
+            Combine::Divide => x.div(y),
+            Combine::Maximum => maximum(x, y),
+            Combine::Minimum => minimum(x, y),
+            Combine::Power => each(x, y, rare::power),
+            Combine::Modulo => each(x, y, rare::modulo),
+            Combine::Remainder => each(x, y, rare::remainder),
+            Combine::Equal => x.select_equal(y, one, zero),
+            Combine::Less => x.select_less(y, one, zero),
+            Combine::LessEqual => x.select_less(y, one, x.select_equal(y, one, zero)),
+            Combine::Prelu => zero.select_less(x, x, y.mul(x)),
+        }
+    }
+}
+
+/// The larger; NaN if either is.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+pub unsafe fn maximum<L: Lanes>(x: L, y: L) -> L {
+    // SAFETY: the caller's promise.
+    unsafe { x.select_equal(x, x.max(y), x) }
+}
+
+/// The smaller; NaN if either is.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+pub unsafe fn minimum<L: Lanes>(x: L, y: L) -> L {
+    // SAFETY: the caller's promise.
+    unsafe { x.select_equal(x, x.min(y), x) }
+}
+
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+unsafe fn each<L: Lanes>(x: L, y: L, function: fn(f32, f32) -> f32) -> L {
+    let [mut left, mut right] = [[0.0; 16]; 2];
+    // SAFETY: the caller's promise; both arrays have 16 elements.
+    unsafe {
+        x.store(left.as_mut_ptr());
+        y.store(right.as_mut_ptr());
+        for (left, right) in left.iter_mut().zip(right) {
+            *left = function(*left, right);
+        }
+        L::load(left.as_ptr())
+    }
+}
+
+/// # Safety
+/// As [`super::list::Functions`].
+#[inline(always)]
+pub unsafe fn choose<L: Lanes>(
+    memory: &mut [f32],
+    rows: usize,
+    condition: Span,
+    then: Span,
+    otherwise: Span,
+    output: Span,
+) {
+    let memory = memory.as_mut_ptr();
+    for row in 0..rows {
+        for (column, count) in chunks(output.width) {
+            // SAFETY: the four rows lie in checked spans; those of width 1 have one element.
+            unsafe {
+                let [condition, then, otherwise] = [condition, then, otherwise].map(|span| {
+                    let from = memory.add(span.offset + row * span.stride);
+                    if span.width == 1 { L::splat(*from) } else { read::<L>(from.add(column), count) }
+                });
+                let value = condition.select_equal(L::splat(0.0), otherwise, then);
                 write(value, memory.add(output.offset + row * output.stride + column), count);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`super::list::Functions`].
+#[inline(always)]
+pub unsafe fn view<L: Lanes>(memory: &mut [f32], rows: usize, input: Span, places: &Places, output: Span) {
+    let memory = memory.as_mut_ptr();
+    for row in 0..rows {
+        // SAFETY: both rows lie in checked spans; the runs end within the input and fill the output.
+        unsafe {
+            let from = memory.add(input.offset + row * input.stride);
+            let mut to = memory.add(output.offset + row * output.stride);
+            for run in places.runs() {
+                let (from, length) = (from.add(run.from as usize), run.length as usize);
+                if length == 1 {
+                    *to = *from;
+                } else {
+                    for (column, count) in chunks(length) {
+                        write(read::<L>(from.add(column), count), to.add(column), count);
+                    }
+                }
+                to = to.add(length);
             }
         }
     }
@@ -311,6 +404,42 @@ pub unsafe fn dot<L: Lanes>(memory: &mut [f32], rows: usize, left: Span, right: 
                 let x = memory.add(left.offset + row * left.stride + group * width);
                 let y = memory.add(right.offset + row * right.stride + group * width);
                 *memory.add(output.offset + row * output.stride + group) = sum_of_products::<L>(x, y, width);
+            }
+        }
+    }
+}
+
+/// The product with transposed matrices: each element of the output is the inner product of two rows.
+///
+/// # Safety
+/// As [`super::list::Functions`].
+#[inline(always)]
+pub unsafe fn matmul_transposed<L: Lanes>(memory: &mut [f32], rows: usize, call: &MatMul, steps: [usize; 2]) {
+    let MatMul { left, right, output, batch, height, inner, columns, .. } = *call;
+    let memory = memory.as_mut_ptr();
+    for row in 0..rows {
+        for place in 0..batch {
+            // SAFETY: all matrices lie in checked spans.
+            unsafe {
+                let left = memory.add(left.offset + row * left.stride + place * steps[0]);
+                let right = memory.add(right.offset + row * right.stride + place * steps[1]);
+                let output = memory.add(output.offset + row * output.stride + place * height * columns);
+                for i in 0..height {
+                    let (left, output) = (left.add(i * inner), output.add(i * columns));
+                    for j in (0..columns / 4 * 4).step_by(4) {
+                        let mut sums = [L::splat(0.0); 4];
+                        for (k, count) in chunks(inner) {
+                            let x = read::<L>(left.add(k), count);
+                            for (t, sum) in sums.iter_mut().enumerate() {
+                                *sum = x.fma(read::<L>(right.add((j + t) * inner + k), count), *sum);
+                            }
+                        }
+                        L::store_trees(sums, output.add(j));
+                    }
+                    for j in columns / 4 * 4..columns {
+                        *output.add(j) = sum_of_products::<L>(left, right.add(j * inner), inner);
+                    }
+                }
             }
         }
     }
@@ -573,76 +702,5 @@ pub unsafe fn attend<L: Lanes>(memory: &mut [f32], positions: usize, call: &Atte
             let mean = if rows == Rows::Mean { sum / positions as f32 } else { sum };
             *memory.add(output.offset + j * output.stride) = mean;
         }
-    }
-}
-
-/// # Safety
-/// As [`Lanes`].
-#[inline(always)]
-pub unsafe fn activate<L: Lanes>(activation: Activation, x: L) -> L {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match activation {
-            Activation::Identity => x,
-            Activation::Relu => L::splat(0.0).max(x),
-            Activation::LeakyRelu(slope) => L::splat(0.0).select_less(x, x, L::splat(slope).mul(x)),
-            Activation::Sigmoid => logistic(x),
-            Activation::ScaledSigmoid(gamma) => L::splat(gamma).mul(logistic(x)),
-            Activation::Tanh => hyperbolic_tangent(x),
-            Activation::Silu => x.mul(logistic(x)),
-            Activation::Affine { scale, shift } => x.fma(L::splat(scale), L::splat(shift)),
-            Activation::Threshold(bound) => {
-                let zero_or_nan = L::splat(0.0).max(x.abs().negate()).abs();
-                L::splat(bound).select_less(x.abs(), x, zero_or_nan)
-            }
-            Activation::InverseSqrt(epsilon) => L::splat(1.0).div(x.add(L::splat(epsilon)).sqrt()),
-        }
-    }
-}
-
-/// # Safety
-/// As [`Lanes`].
-#[inline(always)]
-unsafe fn exponential<L: Lanes>(x: L) -> L {
-    use exp::*;
-    // SAFETY: the caller's promise.
-    unsafe {
-        let x = L::splat(HIGH).min(L::splat(LOW).max(x));
-        let n = x.mul(L::splat(LOG2_E)).round();
-        let r = n.fma(L::splat(-LN2_LOW), n.fma(L::splat(-LN2_HIGH), x));
-        let mut p = L::splat(POLYNOMIAL[0]);
-        for c in &POLYNOMIAL[1..] {
-            p = p.fma(r, L::splat(*c));
-        }
-        let y = p.fma(r.mul(r), r).add(L::splat(1.0));
-        y.mul(n.power_of_two())
-    }
-}
-
-/// # Safety
-/// As [`Lanes`].
-#[inline(always)]
-unsafe fn logistic<L: Lanes>(x: L) -> L {
-    // SAFETY: the caller's promise.
-    unsafe { L::splat(1.0).div(L::splat(1.0).add(exponential(x.negate()))) }
-}
-
-/// # Safety
-/// As [`Lanes`].
-#[inline(always)]
-unsafe fn hyperbolic_tangent<L: Lanes>(x: L) -> L {
-    use tanh::*;
-    // SAFETY: the caller's promise.
-    unsafe {
-        let a = x.abs();
-        let z = a.mul(a);
-        let mut p = L::splat(POLYNOMIAL[0]);
-        for c in &POLYNOMIAL[1..] {
-            p = p.fma(z, L::splat(*c));
-        }
-        let small = p.mul(z).fma(a, a);
-        let e = exponential(a.add(a)).add(L::splat(1.0));
-        let large = L::splat(1.0).sub(L::splat(2.0).div(e));
-        a.select_less(L::splat(SMALL), small, large).copysign(x)
     }
 }

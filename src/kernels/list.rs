@@ -1,7 +1,11 @@
 //! The kernel sets, listed once, and the checked way to call them.
 
+use super::functions::is_cheap;
 use super::panels::Element;
-use super::{Activation, Attend, Combine, Dense, Generated, Pooling, Span, Start, Table, avx2, scalar, wide};
+use super::{
+    Activation, Attend, Combine, Dense, Generated, MatMul, Places, Pooling, Reduce, Span, Start, Table, avx2, scalar,
+    select, wide,
+};
 use std::fmt;
 
 /// The functions of one instruction set. All are `unsafe`: the CPU must have the set, the spans must lie in the memory,
@@ -27,6 +31,10 @@ pub(super) struct Functions {
     pub pool: unsafe fn(&mut [f32], usize, Span, Option<Span>, usize, bool, Span),
     pub softmax_down: unsafe fn(&mut [f32], usize, Span, Span),
     pub attend: unsafe fn(&mut [f32], usize, &Attend),
+    pub choose: unsafe fn(&mut [f32], usize, Span, Span, Span, Span),
+    pub reduce: unsafe fn(&mut [f32], usize, Reduce, usize, Span, Span),
+    pub view: unsafe fn(&mut [f32], usize, Span, &Places, Span),
+    pub matmul_transposed: unsafe fn(&mut [f32], usize, &MatMul, [usize; 2]),
 }
 
 /// One instruction set, ready to call on this CPU.
@@ -99,8 +107,12 @@ impl Kernels {
             assert_eq!(span.width, call.output.width, "dense start or addend");
             check(memory, rows, span);
         }
+        let (during, after) = split(call.activation);
         // SAFETY: the CPU has the set (`select`), and all spans were checked above.
-        unsafe { (self.functions.dense)(memory, rows, call) }
+        unsafe { (self.functions.dense)(memory, rows, &Dense { activation: during, ..*call }) }
+        if after != Activation::Identity {
+            self.unary(memory, rows, after, call.output, call.output);
+        }
     }
 
     /// `output = activation(input)`; may be in place.
@@ -130,11 +142,15 @@ impl Kernels {
             assert_eq!(span.width, call.output.width, "generated start or addend");
             check(memory, rows, span);
         }
+        let (during, after) = split(call.activation);
         // SAFETY: the CPU has the set (`select`), and all spans were checked above.
-        unsafe { (self.functions.generated)(memory, rows, call) }
+        unsafe { (self.functions.generated)(memory, rows, &Generated { activation: during, ..*call }) }
+        if after != Activation::Identity {
+            self.unary(memory, rows, after, call.output, call.output);
+        }
     }
 
-    /// `output = left (+, -, *) right`; a right side of width 1 is repeated. May be in place, but not over a repeated side.
+    /// `output = how(left, right)`; a right side of width 1 is repeated. May be in place, but not over a repeated side.
     pub fn combine(&self, memory: &mut [f32], rows: usize, how: Combine, left: Span, right: Span, output: Span) {
         assert_eq!(left.width, output.width, "combine left");
         assert!(right.width == output.width || right.width == 1, "combine right");
@@ -302,12 +318,111 @@ impl Kernels {
         // SAFETY: the CPU has the set (`select`), and all spans were checked above.
         unsafe { (self.functions.attend)(memory, positions, call) }
     }
+
+    /// `output = if condition != 0 { then } else { otherwise }`, NaN being a condition that holds. Inputs of width 1 are
+    /// repeated. May be in place, but not over a repeated input.
+    pub fn choose(&self, memory: &mut [f32], rows: usize, condition: Span, then: Span, otherwise: Span, output: Span) {
+        for input in [condition, then, otherwise] {
+            assert!(input.width == output.width || input.width == 1, "choose");
+            check(memory, rows, input);
+        }
+        check_output(memory, rows, output);
+        // SAFETY: the CPU has the set (`select`), and all spans were checked above.
+        unsafe { (self.functions.choose)(memory, rows, condition, then, otherwise, output) }
+    }
+
+    /// `output[g, c] = how of input[g, i, c] over i`: a row of the input is `[groups, length, inner]`, with at least one
+    /// element to each of the output's. The output may not overlap with the input.
+    pub fn reduce(&self, memory: &mut [f32], rows: usize, how: Reduce, inner: usize, input: Span, output: Span) {
+        assert!(inner > 0 && output.width > 0 && output.width.is_multiple_of(inner), "reduce output");
+        assert!(input.width > 0 && input.width.is_multiple_of(output.width), "reduce input");
+        check(memory, rows, input);
+        check_output(memory, rows, output);
+        // SAFETY: the CPU has the set (`select`), and all spans were checked above.
+        unsafe { (self.functions.reduce)(memory, rows, how, inner, input, output) }
+    }
+
+    /// `output[j] = input[places[j]]`. The output may not overlap with the input.
+    pub fn view(&self, memory: &mut [f32], rows: usize, input: Span, places: &Places, output: Span) {
+        assert!(places.width() == output.width && places.reach() <= input.width, "view");
+        check(memory, rows, input);
+        check_output(memory, rows, output);
+        // SAFETY: the CPU has the set (`select`), and all spans and places were checked above.
+        unsafe { (self.functions.view)(memory, rows, input, places, output) }
+    }
+
+    /// `output[g, t] = input[g, index[g, t]]`: a row of the input is `[groups, length, inner]`, of the index
+    /// `[groups, count]`, of the output `[groups, count, inner]`. An index is a whole number; below 0 it counts from the end,
+    /// and one that lies outside, or is NaN, picks the nearest element, or the first. The output may not overlap with the
+    /// inputs.
+    pub fn pick(&self, memory: &mut [f32], rows: usize, input: Span, index: Span, groups: usize, output: Span) {
+        assert!(groups > 0 && index.width > 0 && index.width.is_multiple_of(groups), "pick index");
+        assert!(output.width > 0 && output.width.is_multiple_of(index.width), "pick output");
+        let part = groups.saturating_mul(output.width / index.width);
+        assert!(input.width > 0 && input.width.is_multiple_of(part), "pick input");
+        check(memory, rows, input);
+        check(memory, rows, index);
+        check_output(memory, rows, output);
+        select::pick(memory, rows, input, index, groups, output);
+    }
+
+    /// The largest (smallest) elements of each of `groups` equal parts of a row, in order, and then their places in the
+    /// part: the output is `[2, groups, count]`. Of equal ones the first comes first; NaN is larger than all. The output may
+    /// not overlap with the input.
+    pub fn top_k(&self, memory: &mut [f32], rows: usize, input: Span, groups: usize, is_smallest: bool, output: Span) {
+        assert!(groups > 0 && input.width.is_multiple_of(groups), "top k input");
+        assert!(output.width.is_multiple_of(2 * groups) && output.width / 2 <= input.width, "top k output");
+        check(memory, rows, input);
+        check_output(memory, rows, output);
+        select::top_k(memory, rows, input, groups, is_smallest, output);
+    }
+
+    /// Products of matrices of each row. The output may not overlap with the inputs.
+    pub fn matmul(&self, memory: &mut [f32], rows: usize, call: &MatMul) {
+        let MatMul { left, right, output, batch, height, inner, columns, is_transposed } = *call;
+        let elements = height.checked_mul(columns).and_then(|elements| elements.checked_mul(batch));
+        assert!(elements == Some(output.width), "matmul output");
+        let Some(steps) = call.steps() else { panic!("matmul inputs") };
+        check(memory, rows, left);
+        check(memory, rows, right);
+        check_output(memory, rows, output);
+        if is_transposed {
+            // SAFETY: the CPU has the set (`select`), and all spans were checked above.
+            return unsafe { (self.functions.matmul_transposed)(memory, rows, call, steps) };
+        }
+        let [step, matrix_step] = steps;
+        let (batch, height) = if matrix_step == 0 && step > 0 { (1, batch * height) } else { (batch, height) };
+        let mut product = |rows: usize, input: Span, weight: Span, output: Span| {
+            let (start, addend, activation) = (Start::Zero, None, Activation::Identity);
+            let product = Generated { input, weight, outside: None, start, addend, output, activation };
+            // SAFETY: the CPU has the set (`select`), and the matrices lie in the spans that were checked above.
+            unsafe { (self.functions.generated)(memory, rows, &product) }
+        };
+        if batch == 1 && height == 1 {
+            return product(rows, left, right, output);
+        }
+        for (row, place) in (0..rows).flat_map(|row| (0..batch).map(move |place| (row, place))) {
+            let at = |span: Span, first: usize, stride: usize, width: usize| Span {
+                offset: span.offset + row * span.stride + first,
+                stride,
+                width,
+            };
+            let weight = at(right, place * matrix_step, 0, inner * columns);
+            let output = at(output, place * height * columns, columns, columns);
+            product(height, at(left, place * step, inner, inner), weight, output);
+        }
+    }
 }
 
 impl fmt::Debug for Kernels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Kernels({})", self.name())
     }
+}
+
+/// What a product computes before it stores, and what is left to do then.
+fn split(activation: Activation) -> (Activation, Activation) {
+    if is_cheap(activation) { (activation, Activation::Identity) } else { (Activation::Identity, activation) }
 }
 
 /// A breach is a defect of the planner: it panics here rather than reads out of bounds below.

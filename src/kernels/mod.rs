@@ -7,14 +7,19 @@
 //! # Bits
 //! Every set gives the same bits for the same row. Lanes run across outputs; `k` ascends by fused multiply-add; a sum
 //! across a row uses 16 virtual lanes (lane `l` takes elements `l, l + 16, ...` in order) and the tree 8, 4, 2, 1; a sum
-//! down rows takes them in order; the functions of [`lanes`] are one list of correctly rounded operations. `scalar` is the
-//! readable truth, the others are tested against it.
+//! down rows takes them in order; the functions of [`functions`] are one list of correctly rounded operations, those of
+//! [`rare`] are one code for all. `scalar` is the readable truth, the others are tested against it.
 
 mod avx2;
+mod functions;
 mod lanes;
 mod list;
 mod panels;
+mod places;
+mod rare;
+mod reduce;
 mod scalar;
+mod select;
 #[cfg(test)]
 mod testkit;
 mod tile;
@@ -22,6 +27,8 @@ mod wide;
 
 pub use list::Kernels;
 pub use panels::{Element, Panels};
+pub use places::Places;
+pub use rare::Rare;
 
 /// A value in memory: `width` f32 per row, rows `stride` apart, the first at `offset`. Stride 0: one row read by all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,14 +62,110 @@ pub enum Activation {
     Threshold(f32),
     /// `1 / sqrt(x + epsilon)`
     InverseSqrt(f32),
+    Abs,
+    Negate,
+    /// As IEEE: infinite above 88.72284, 0 below -103.9721.
+    Exp,
+    /// The natural logarithm; -inf at 0, NaN below.
+    Log,
+    Sqrt,
+    /// `1 / x`
+    Reciprocal,
+    Square,
+    Erf,
+    /// `x / 2 (1 + erf(x / sqrt(2)))`
+    Gelu,
+    /// `x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`
+    GeluTanh,
+    /// `x` above 0, else `alpha (exp(x) - 1)`
+    Elu {
+        alpha: f32,
+    },
+    /// `gamma x` above 0, else `gamma alpha (exp(x) - 1)`
+    Selu {
+        alpha: f32,
+        gamma: f32,
+    },
+    /// `x` above 0, else `alpha (exp(x / alpha) - 1)`
+    Celu {
+        alpha: f32,
+    },
+    /// `ln(1 + exp(x))`
+    Softplus,
+    /// `x / (1 + |x|)`
+    Softsign,
+    /// `x tanh(softplus(x))`
+    Mish,
+    /// `x * scale + shift`, at least 0 and at most 1
+    HardSigmoid {
+        scale: f32,
+        shift: f32,
+    },
+    /// `x` times `x / 6 + 1 / 2`, at least 0 and at most 1
+    HardSwish,
+    /// `x` above `alpha`, else 0
+    ThresholdedRelu {
+        alpha: f32,
+    },
+    /// `min(max(x, low), high)`; the ends may be infinite, NaN stays.
+    Clip {
+        low: f32,
+        high: f32,
+    },
+    Floor,
+    Ceil,
+    /// To the nearest integer, half to even.
+    Round,
+    /// To the next integer towards 0.
+    Truncate,
+    /// 1 above 0, -1 below, 0 at 0.
+    Sign,
+    /// 1 at 0, else 0
+    Not,
+    /// 1 for NaN, else 0
+    IsNan,
+    /// 1 for both infinities, else 0
+    IsInf,
+    /// What no network computes in bulk.
+    Rare(Rare),
 }
 
-/// What `combine` does with two elements.
+/// What `combine` does with two elements. Comparisons give 1 and 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Combine {
     Add,
     Subtract,
     Multiply,
+    Divide,
+    /// NaN if either is NaN.
+    Maximum,
+    /// NaN if either is NaN.
+    Minimum,
+    /// `left ^ right`, in f64, rounded to f32.
+    Power,
+    /// What `left / right` leaves when rounded down: it has the sign of `right`.
+    Modulo,
+    /// What `left / right` leaves when rounded towards 0: it has the sign of `left`.
+    Remainder,
+    Equal,
+    Less,
+    LessEqual,
+    /// `left` above 0, else `right * left`
+    Prelu,
+}
+
+/// How the elements of a part of a row become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reduce {
+    Sum,
+    Mean,
+    /// NaN if any element is; a zero is positive.
+    Max,
+    /// NaN if any element is; a zero is positive.
+    Min,
+    Product,
+    /// `m + ln(sum exp(x - m))` with the largest element `m`; `m` if that is infinite.
+    LogSumExp,
 }
 
 /// How the rows of a bag become one.
@@ -107,6 +210,34 @@ pub struct Generated<'a> {
     pub addend: Option<Span>,
     pub output: Span,
     pub activation: Activation,
+}
+
+/// For each of `batch` pairs of matrices in a row of the call, `output[i, j] = sum_k left[i, k] right[k, j]`: `k` ascending
+/// by FMA, or across 16 lanes where `right` is transposed. A side that holds one matrix lends it to the whole batch.
+#[derive(Clone, Copy, Debug)]
+pub struct MatMul {
+    /// `[batch, height, inner]` or `[height, inner]`
+    pub left: Span,
+    /// `[batch, inner, columns]` or `[inner, columns]`; transposed, `[batch, columns, inner]` or `[columns, inner]`.
+    pub right: Span,
+    /// `[batch, height, columns]`
+    pub output: Span,
+    pub batch: usize,
+    pub height: usize,
+    pub inner: usize,
+    pub columns: usize,
+    pub is_transposed: bool,
+}
+
+impl MatMul {
+    /// How far apart the matrices of the batch lie, left and right: 0 for a shared one. `None` if a width fits neither.
+    fn steps(&self) -> Option<[usize; 2]> {
+        let step = |width: usize, matrix: usize| {
+            if Some(width) == matrix.checked_mul(self.batch) { Some(matrix) } else { (width == matrix).then_some(0) }
+        };
+        let left = step(self.left.width, self.height.checked_mul(self.inner)?)?;
+        Some([left, step(self.right.width, self.inner.checked_mul(self.columns)?)?])
+    }
 }
 
 /// Which rows of an attention matrix are pooled.

@@ -2,7 +2,10 @@
 
 use super::list::Functions;
 use super::panels::Element;
-use super::{Activation, Attend, Combine, Dense, Generated, Pooling, Rows, Span, Start, Table};
+use super::{
+    Activation, Attend, Combine, Dense, Generated, MatMul, Places, Pooling, Reduce, Rows, Span, Start, Table,
+    functions, rare,
+};
 use half::{bf16, f16};
 
 pub(super) const FUNCTIONS: Functions = Functions {
@@ -28,6 +31,10 @@ pub(super) const FUNCTIONS: Functions = Functions {
     pool,
     softmax_down,
     attend,
+    choose,
+    reduce,
+    view,
+    matmul_transposed,
 };
 
 fn at(span: Span, row: usize, column: usize) -> usize {
@@ -89,11 +96,104 @@ fn combine(memory: &mut [f32], rows: usize, how: Combine, left: Span, right: Spa
         for column in 0..output.width {
             let x = memory[at(left, row, column)];
             let y = memory[at(right, row, if right.width == 1 { 0 } else { column })];
-            memory[at(output, row, column)] = match how {
-                Combine::Add => x + y,
-                Combine::Subtract => x - y,
-                Combine::Multiply => x * y,
+            memory[at(output, row, column)] = combined(how, x, y);
+        }
+    }
+}
+
+fn combined(how: Combine, x: f32, y: f32) -> f32 {
+    let truth = |holds| if holds { 1.0 } else { 0.0 };
+    match how {
+        Combine::Add => x + y,
+        Combine::Subtract => x - y,
+        Combine::Multiply => x * y,
+        Combine::Divide => x / y,
+        Combine::Maximum => maximum(x, y),
+        Combine::Minimum => minimum(x, y),
+        Combine::Power => rare::power(x, y),
+        Combine::Modulo => rare::modulo(x, y),
+        Combine::Remainder => rare::remainder(x, y),
+        Combine::Equal => truth(x == y),
+        Combine::Less => truth(x < y),
+        Combine::LessEqual => truth(x <= y),
+        Combine::Prelu => {
+            if x > 0.0 {
+                x
+            } else {
+                y * x
+            }
+        }
+    }
+}
+
+fn choose(memory: &mut [f32], rows: usize, condition: Span, then: Span, otherwise: Span, output: Span) {
+    for row in 0..rows {
+        for column in 0..output.width {
+            let value = |span: Span| memory[at(span, row, if span.width == 1 { 0 } else { column })];
+            let chosen = if value(condition) == 0.0 { otherwise } else { then };
+            memory[at(output, row, column)] = value(chosen);
+        }
+    }
+}
+
+fn reduce(memory: &mut [f32], rows: usize, how: Reduce, inner: usize, input: Span, output: Span) {
+    let length = input.width / output.width;
+    for row in 0..rows {
+        for column in 0..output.width {
+            let first = at(input, row, column / inner * length * inner + column % inner);
+            let elements = || (0..length).map(|i| memory[first + i * inner]);
+            let joined = |neutral: f32, join: fn(f32, f32) -> f32| {
+                if inner > 1 {
+                    return elements().fold(neutral, join);
+                }
+                let mut lanes = [neutral; 16];
+                elements().enumerate().for_each(|(i, x)| lanes[i % 16] = join(lanes[i % 16], x));
+                tree_of(lanes, join)
             };
+            let add = |x: f32, y: f32| x + y;
+            // A zero may have either sign, by the order: adding 0 makes it positive.
+            let largest = joined(f32::NEG_INFINITY, maximum) + 0.0;
+            let value = match how {
+                Reduce::Sum => joined(0.0, add),
+                Reduce::Mean => joined(0.0, add) / length as f32,
+                Reduce::Max => largest,
+                Reduce::Min => joined(f32::INFINITY, minimum) + 0.0,
+                Reduce::Product => joined(1.0, |x, y| x * y),
+                Reduce::LogSumExp if !largest.is_finite() => largest,
+                Reduce::LogSumExp => {
+                    let exponentials = elements().map(|x| unclamped_exp(x - largest));
+                    let mut lanes = [0.0; 16];
+                    exponentials.enumerate().for_each(|(i, e)| lanes[if inner > 1 { 0 } else { i % 16 }] += e);
+                    largest + log(tree(lanes))
+                }
+            };
+            memory[at(output, row, column)] = value;
+        }
+    }
+}
+
+fn view(memory: &mut [f32], rows: usize, input: Span, places: &Places, output: Span) {
+    for row in 0..rows {
+        let mut column = 0;
+        for run in places.runs() {
+            for place in run.from..run.from + run.length {
+                memory[at(output, row, column)] = memory[at(input, row, place as usize)];
+                column += 1;
+            }
+        }
+    }
+}
+
+fn matmul_transposed(memory: &mut [f32], rows: usize, call: &MatMul, steps: [usize; 2]) {
+    let MatMul { left, right, output, batch, height, inner, columns, .. } = *call;
+    for row in 0..rows {
+        for place in 0..batch {
+            for (i, j) in (0..height).flat_map(|i| (0..columns).map(move |j| (i, j))) {
+                let left = at(left, row, place * steps[0] + i * inner);
+                let right = at(right, row, place * steps[1] + j * inner);
+                let sum = sum_products(inner, |k| (memory[left + k], memory[right + k]));
+                memory[at(output, row, (place * height + i) * columns + j)] = sum;
+            }
         }
     }
 }
@@ -296,10 +396,14 @@ fn element(table: Table<'_>, id: u32, column: usize) -> f32 {
 }
 
 /// The sum of 16 lanes: halves added to halves.
-fn tree(mut lanes: [f32; 16]) -> f32 {
+fn tree(lanes: [f32; 16]) -> f32 {
+    tree_of(lanes, |x, y| x + y)
+}
+
+fn tree_of(mut lanes: [f32; 16], join: impl Fn(f32, f32) -> f32) -> f32 {
     for half in [8, 4, 2, 1] {
         for lane in 0..half {
-            lanes[lane] += lanes[lane + half];
+            lanes[lane] = join(lanes[lane], lanes[lane + half]);
         }
     }
     lanes[0]
@@ -312,6 +416,16 @@ fn max(a: f32, b: f32) -> f32 {
 
 fn min(a: f32, b: f32) -> f32 {
     if a < b { a } else { b }
+}
+
+/// The larger; NaN if either is.
+fn maximum(a: f32, b: f32) -> f32 {
+    if a.is_nan() { a } else { max(a, b) }
+}
+
+/// The smaller; NaN if either is.
+fn minimum(a: f32, b: f32) -> f32 {
+    if a.is_nan() { a } else { min(a, b) }
 }
 
 pub(super) fn activate(activation: Activation, x: f32) -> f32 {
@@ -338,18 +452,98 @@ pub(super) fn activate(activation: Activation, x: f32) -> f32 {
             }
         }
         Activation::InverseSqrt(epsilon) => 1.0 / (x + epsilon).sqrt(),
+        Activation::Abs => x.abs(),
+        Activation::Negate => -x,
+        Activation::Exp => unclamped_exp(x),
+        Activation::Log => log(x),
+        Activation::Sqrt => x.sqrt(),
+        Activation::Reciprocal => 1.0 / x,
+        Activation::Square => x * x,
+        Activation::Erf => erf(x),
+        Activation::Gelu => (x * 0.5).mul_add(erf(x * std::f32::consts::FRAC_1_SQRT_2), x * 0.5),
+        Activation::GeluTanh => {
+            use functions::gelu::*;
+            (x * 0.5).mul_add(tanh((x * x * x).mul_add(CUBE, x) * FACTOR), x * 0.5)
+        }
+        Activation::Elu { alpha } => elu(x, alpha),
+        Activation::Selu { alpha, gamma } => gamma * elu(x, alpha),
+        Activation::Celu { alpha } => {
+            if x > 0.0 {
+                x
+            } else {
+                alpha * exp_less_one(x / alpha)
+            }
+        }
+        Activation::Softplus => softplus(x),
+        Activation::Softsign => x / (1.0 + x.abs()),
+        Activation::Mish => x * tanh(softplus(x)),
+        Activation::HardSigmoid { scale, shift } => min(1.0, max(0.0, x.mul_add(scale, shift))),
+        Activation::HardSwish => x * min(1.0, max(0.0, x.mul_add(1.0 / 6.0, 0.5))),
+        Activation::ThresholdedRelu { alpha } => {
+            if x > alpha {
+                x
+            } else {
+                0.0
+            }
+        }
+        Activation::Clip { low, high } => min(high, max(low, x)),
+        Activation::Floor => x.floor(),
+        Activation::Ceil => x.ceil(),
+        Activation::Round => x.round_ties_even(),
+        Activation::Truncate => x.trunc(),
+        Activation::Sign => {
+            if x == 0.0 {
+                0.0
+            } else if x.is_nan() {
+                x
+            } else {
+                x.signum()
+            }
+        }
+        Activation::Not => f32::from(u8::from(x == 0.0)),
+        Activation::IsNan => f32::from(u8::from(x.is_nan())),
+        Activation::IsInf => f32::from(u8::from(x.is_infinite())),
+        Activation::Rare(function) => function.of(x),
     }
 }
 
-/// The list of operations that `lanes` documents, on one element.
-pub(super) fn exp(x: f32) -> f32 {
-    use super::lanes::exp::*;
-    let x = min(HIGH, max(LOW, x));
+fn elu(x: f32, alpha: f32) -> f32 {
+    if x > 0.0 { x } else { alpha * exp_less_one(x) }
+}
+
+fn horner(polynomial: &[f32], x: f32) -> f32 {
+    polynomial[1..].iter().fold(polynomial[0], |y, coefficient| y.mul_add(x, *coefficient))
+}
+
+/// `2^n` of an integer from -126 to 127.
+fn power_of_two(n: f32) -> f32 {
+    f32::from_bits(((n as i32).wrapping_add(127) as u32) << 23)
+}
+
+/// The polynomial of `exp` without its 1, and `n`.
+fn reduced(x: f32) -> (f32, f32) {
+    use functions::exp::*;
     let n = (x * LOG2_E).round_ties_even();
     let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, x));
-    let p = POLYNOMIAL[1..].iter().fold(POLYNOMIAL[0], |p, c| p.mul_add(r, *c));
-    let y = p.mul_add(r * r, r) + 1.0;
-    y * f32::from_bits(((n as i32 + 127) as u32) << 23)
+    (horner(&POLYNOMIAL, r).mul_add(r * r, r), n)
+}
+
+/// The list of operations that `functions` documents, on one element.
+pub(super) fn exp(x: f32) -> f32 {
+    let (q, n) = reduced(min(functions::exp::HIGH, max(functions::exp::LOW, x)));
+    (q + 1.0) * power_of_two(n)
+}
+
+fn unclamped_exp(x: f32) -> f32 {
+    let (q, n) = reduced(min(functions::exp::INFINITE, max(functions::exp::ZERO, x)));
+    let half = (n * 0.5).round_ties_even();
+    (q + 1.0) * power_of_two(half) * power_of_two(n - half)
+}
+
+/// `exp(x) - 1` for `x` up to 0.
+fn exp_less_one(x: f32) -> f32 {
+    let (q, n) = reduced(min(functions::exp::HIGH, max(functions::exp::LOW, x)));
+    q.mul_add(power_of_two(n), power_of_two(n) - 1.0)
 }
 
 pub(super) fn sigmoid(x: f32) -> f32 {
@@ -357,14 +551,47 @@ pub(super) fn sigmoid(x: f32) -> f32 {
 }
 
 pub(super) fn tanh(x: f32) -> f32 {
-    use super::lanes::tanh::*;
+    use functions::tanh::*;
     let a = x.abs();
-    let small = {
-        let z = a * a;
-        let p = POLYNOMIAL[1..].iter().fold(POLYNOMIAL[0], |p, c| p.mul_add(z, *c));
-        (p * z).mul_add(a, a)
-    };
+    let z = a * a;
+    let small = (horner(&POLYNOMIAL, z) * z).mul_add(a, a);
     let large = 1.0 - 2.0 / (exp(a + a) + 1.0);
     let y = if a < SMALL { small } else { large };
     y.copysign(x)
+}
+
+fn log(x: f32) -> f32 {
+    use functions::exp::{LN2_HIGH, LN2_LOW};
+    use functions::log::*;
+    if x == 0.0 {
+        return f32::NEG_INFINITY;
+    }
+    if x < 0.0 {
+        return f32::NAN;
+    }
+    if x.is_nan() || x.is_infinite() {
+        return x;
+    }
+    let (x, scale) = if x < f32::MIN_POSITIVE { (x * SCALE, SCALE_EXPONENT) } else { (x, 0.0) };
+    let root = std::f32::consts::FRAC_1_SQRT_2.to_bits();
+    let above = x.to_bits().wrapping_sub(root);
+    let exponent = (above.cast_signed() >> 23) as f32 - scale;
+    let f = f32::from_bits((above & 0x7f_ffff) + root) - 1.0;
+    let z = f * f;
+    let y = exponent.mul_add(LN2_LOW, horner(&POLYNOMIAL, f) * f * z);
+    exponent.mul_add(LN2_HIGH, f + z.mul_add(-0.5, y))
+}
+
+fn erf(x: f32) -> f32 {
+    use functions::erf::*;
+    let a = min(ONE, x.abs());
+    let y = if a < SMALL { horner(&NEAR, a * a).mul_add(a, a) } else { 1.0 - exp(horner(&FAR, a)) };
+    y.copysign(x)
+}
+
+fn softplus(x: f32) -> f32 {
+    let e = unclamped_exp(-x.abs());
+    let u = 1.0 + e;
+    let d = u - 1.0;
+    max(0.0, x) + if d > 0.0 { log(u) * (e / d) } else { e }
 }

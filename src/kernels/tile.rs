@@ -19,7 +19,8 @@
 //! summed so far waits in the output, which changes no bit. Where every row has its own matrix, nothing is read twice, and
 //! each row takes panels side by side.
 
-use super::lanes::{Lanes, activate, read, unary, write};
+use super::functions::activate_cheaply;
+use super::lanes::{Lanes, read, write};
 use super::panels::{Element, PANEL};
 use super::{Activation, Dense, Generated, Span, Start};
 use std::mem::MaybeUninit;
@@ -104,13 +105,8 @@ pub(super) struct Layer<'a> {
     pub bias: &'a [f32],
     pub addend: Option<Span>,
     pub output: Span,
-    /// Left to the caller, but for those of `is_cheap`.
+    /// A cheap one, or none.
     pub activation: Activation,
-}
-
-/// Whether a tile applies the activation itself; the others would be inlined into every tile.
-fn is_cheap(activation: Activation) -> bool {
-    matches!(activation, Activation::Identity | Activation::Relu | Activation::LeakyRelu(_))
 }
 
 /// # Safety
@@ -123,9 +119,6 @@ pub unsafe fn dense<L: Lanes>(memory: &mut [f32], rows: usize, call: &Dense<'_>)
             Element::F32 => dense_of::<L, StoredF32>(memory, rows, call),
             Element::F16 => dense_of::<L, StoredF16>(memory, rows, call),
             Element::Bf16 => dense_of::<L, StoredBf16>(memory, rows, call),
-        }
-        if !is_cheap(call.activation) {
-            unary::<L>(memory, rows, call.activation, call.output, call.output);
         }
     }
 }
@@ -183,9 +176,6 @@ pub unsafe fn generated<L: Lanes>(memory: &mut [f32], rows: usize, call: &Genera
             for panel in 0..output.width.div_ceil(PANEL) {
                 panel_of_blocks::<L>(base, rows, panel, matrix(0).skip(panel), &layer);
             }
-        }
-        if !is_cheap(activation) {
-            unary::<L>(memory, rows, activation, output, output);
         }
     }
 }
@@ -342,10 +332,7 @@ unsafe fn tile<L: Lanes, S: Stored, const R: usize, const P: usize>(
                 if let Some(addend) = layer.addend {
                     value = read::<L>(cell(addend, r, p), count(p)).add(value);
                 }
-                let value = match layer.activation {
-                    Activation::Relu | Activation::LeakyRelu(_) => activate(layer.activation, value),
-                    _ => value,
-                };
+                let value = activate_cheaply(layer.activation, value);
                 write(value, cell(output, r, p), count(p));
             }
         }

@@ -7,7 +7,7 @@
 
 use super::lanes::{self, Lanes};
 use super::list::Functions;
-use super::tile;
+use super::{reduce, tile};
 use half::{bf16, f16};
 use wide::{f32x8, f64x4};
 
@@ -34,6 +34,10 @@ pub(super) const FUNCTIONS: Functions = Functions {
     pool: lanes::pool::<Portable>,
     softmax_down: lanes::softmax_down::<Portable>,
     attend: lanes::attend::<Portable>,
+    choose: lanes::choose::<Portable>,
+    reduce: reduce::reduce::<Portable>,
+    view: lanes::view::<Portable>,
+    matmul_transposed: lanes::matmul_transposed::<Portable>,
 };
 
 /// Lanes 0 to 7 and 8 to 15.
@@ -238,6 +242,25 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    unsafe fn select_equal(self, equal: Self, then: Self, other: Self) -> Self {
+        let (a, b, then, other) = (self.lanes(), equal.lanes(), then.lanes(), other.lanes());
+        Self::from_lanes(std::array::from_fn(|lane| if a[lane] == b[lane] { then[lane] } else { other[lane] }))
+    }
+
+    #[inline(always)]
+    unsafe fn floor(self) -> Self {
+        Self::from_lanes(self.lanes().map(f32::floor))
+    }
+
+    #[inline(always)]
+    unsafe fn split(self) -> (Self, Self) {
+        let root = std::f32::consts::FRAC_1_SQRT_2.to_bits();
+        let above = self.lanes().map(|x| x.to_bits().wrapping_sub(root));
+        let mantissa = above.map(|above| f32::from_bits((above & 0x7f_ffff) + root));
+        (Self::from_lanes(mantissa), Self::from_lanes(above.map(|above| ((above as i32) >> 23) as f32)))
+    }
+
+    #[inline(always)]
     unsafe fn tree(self) -> f32 {
         let mut lanes = (self.0[0] + self.0[1]).to_array();
         for half in [4, 2, 1] {
@@ -246,6 +269,12 @@ impl Lanes for Portable {
             }
         }
         lanes[0]
+    }
+
+    #[inline(always)]
+    unsafe fn store_trees(sums: [Self; 4], to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { to.cast::<[f32; 4]>().write_unaligned(sums.map(|sums| sums.tree())) }
     }
 
     #[inline(always)]

@@ -1,10 +1,10 @@
 //! What network files write with: layers by the prefix of their tensors, shapes checked against the file as they are added.
 
-use super::graph::{Graph, Layer, Norm, Op, Pool, Value};
+use super::graph::{Graph, Layer, Matrices, Norm, Op, Pool, Value};
 use super::rate::Rate;
 use crate::error::{Error, ErrorKind};
 use crate::format::{Description, FeatureKind, Store, TensorId};
-use crate::ops::{Activation, Combine, Rows};
+use crate::ops::{Activation, Combine, Rows, Spread};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +43,9 @@ pub struct Block {
 /// The epsilon of `torch.nn.BatchNorm1d` and `torch.nn.LayerNorm`.
 const NORM_EPSILON: f64 = 1e-5;
 
+/// The epsilon of `torch.nn.functional.normalize`.
+pub const NORMALIZE_EPSILON: f32 = 1e-12;
+
 /// The epsilons of the norms of Dice.
 const DICE_EPSILON: f64 = 1e-9;
 const LAYER_DICE_EPSILON: f64 = 1e-3;
@@ -79,18 +82,46 @@ impl<'a> Builder<'a> {
     }
 
     /// A tensor of exactly `shape`, of a type that weights may have, all its values finite.
-    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<TensorId, Error> {
+    pub fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<TensorId, Error> {
         let id = self.store.weight(name, shape)?;
         self.store.tensor(id).check_finite()?;
         self.used.push(id);
         Ok(id)
     }
 
+    /// A tensor of any shape, of a type that weights may have, all its values finite; and its shape.
+    pub fn shaped(&mut self, name: &str) -> Result<(TensorId, &'a [usize]), Error> {
+        let shape = self.store.tensor(self.store.require(name)?).shape;
+        Ok((self.tensor(name, shape)?, shape))
+    }
+
+    /// The same for a tensor that may hold infinities, but nothing that is not a number.
+    pub fn constant(&mut self, name: &str) -> Result<(TensorId, &'a [usize]), Error> {
+        let shape = self.store.tensor(self.store.require(name)?).shape;
+        let id = self.store.weight(name, shape)?;
+        if let Some(at) = self.store.tensor(id).to_f32()?.iter().position(|value| value.is_nan()) {
+            return Err(Error::new(ErrorKind::Tensor, name, format!("element {at} is not a number")));
+        }
+        self.used.push(id);
+        Ok((id, shape))
+    }
+
+    /// The name and the rows of the table of a feature.
+    pub fn table(&self, slot: usize) -> Option<(&'a str, usize)> {
+        let tensor = self.store.tensor(self.tables[slot]?);
+        Some((tensor.name, tensor.shape[0]))
+    }
+
+    /// The value of a step of a graph.
+    pub fn step(&mut self, op: Op, width: usize, name: &str) -> Value {
+        self.graph.add(op, width, name)
+    }
+
     /// The value of one feature.
     pub fn feature(&mut self, slot: usize) -> Value {
         let feature = &self.description.features[slot];
         let width = match self.tables[slot] {
-            Some(table) => self.store.tensor(table).shape[1],
+            Some(table) => self.store.tensor(table).shape[1] * feature.width(),
             None => feature.width(),
         };
         self.graph.add(Op::Feature(slot), width, feature.name.clone())
@@ -273,8 +304,8 @@ impl<'a> Builder<'a> {
     ) -> Result<Value, Error> {
         let inputs = self.width(input);
         let weight = self.tensor(&format!("{prefix}.weight"), &[outputs, inputs])?;
-        let layer = Layer { weight, bias, norm: None, input_norm: None };
-        Ok(self.graph.add(Op::Linear { input, layer }, outputs, prefix))
+        let layer = Layer { weight, is_transposed: false, bias, norm: None, input_norm: None };
+        Ok(self.graph.add(Op::Linear { input, layer, groups: 1 }, outputs, prefix))
     }
 
     /// `x W + b` with a computed `weight`, `[inputs, outputs]` row-major.
@@ -295,8 +326,9 @@ impl<'a> Builder<'a> {
     /// `A B` of matrices that change with the scenario at most: `left` has `rows` rows, `right` is flat too.
     pub fn mat_mul(&mut self, name: &str, left: Value, right: Value, rows: usize) -> Value {
         let inner = self.width(left) / rows;
-        let width = rows * (self.width(right) / inner);
-        self.graph.add(Op::MatMul { left, right, rows }, width, name)
+        let columns = self.width(right) / inner;
+        let shape = Matrices { batch: 1, height: rows, inner, columns, is_transposed: false };
+        self.graph.add(Op::MatMul { left, right, shape }, rows * columns, name)
     }
 
     /// `A[i, j] s[i]`, both changing with the scenario at most.
@@ -353,15 +385,15 @@ impl<'a> Builder<'a> {
 
     fn layer_norm_of(&mut self, prefix: &str, input: Value, epsilon: f64) -> Result<Value, Error> {
         let width = self.width(input);
-        let gamma = self.tensor(&format!("{prefix}.weight"), &[width])?;
-        let beta = self.tensor(&format!("{prefix}.bias"), &[width])?;
-        Ok(self.graph.add(Op::LayerNorm { input, gamma, beta, epsilon }, width, prefix))
+        let gamma = Some(self.tensor(&format!("{prefix}.weight"), &[width])?);
+        let beta = Some(self.tensor(&format!("{prefix}.bias"), &[width])?);
+        Ok(self.graph.add(Op::LayerNorm { input, gamma, beta, epsilon, groups: 1 }, width, prefix))
     }
 
     /// `x / max(|x|_2, 1e-12)`
     pub fn normalize(&mut self, name: &str, input: Value) -> Value {
         let width = self.width(input);
-        self.graph.add(Op::Normalize { input }, width, name)
+        self.graph.add(Op::Normalize { input, epsilon: NORMALIZE_EPSILON, groups: 1 }, width, name)
     }
 
     /// `prefix.linear`, then `prefix.norm` and the activation as `block` says.
@@ -443,13 +475,13 @@ impl<'a> Builder<'a> {
 
     pub fn softmax(&mut self, input: Value) -> Value {
         let (width, name) = (self.width(input), self.graph.name(input).to_owned());
-        self.graph.add(Op::Softmax { input }, width, name)
+        self.graph.add(Op::Softmax { input, groups: 1 }, width, name)
     }
 
     /// 1 at the largest element, the first of them, 0 elsewhere.
     pub fn argmax(&mut self, input: Value) -> Value {
         let (width, name) = (self.width(input), self.graph.name(input).to_owned());
-        self.graph.add(Op::Argmax { input }, width, name)
+        self.graph.add(Op::Argmax { input, groups: 1 }, width, name)
     }
 
     /// `left * right`, per element; a right side of width 1 is repeated.
@@ -470,7 +502,7 @@ impl<'a> Builder<'a> {
     fn combine(&mut self, name: &str, how: Combine, left: Value, right: Value) -> Value {
         let width = self.width(left);
         debug_assert!(self.width(right) == width || self.width(right) == 1, "{name}");
-        self.graph.add(Op::Combine { how, left, right }, width, name)
+        self.graph.add(Op::Combine { how, left, right, spread: Spread::Cycle }, width, name)
     }
 
     /// The sum of values of one width; those that are the same for all candidates come first.
@@ -593,7 +625,7 @@ impl<'a> Builder<'a> {
         Ok(outputs)
     }
 
-    fn check_variance(&self, norm: Norm) -> Result<(), Error> {
+    pub fn check_variance(&self, norm: Norm) -> Result<(), Error> {
         self.check_positive(self.store.tensor(norm.variance).name)
     }
 

@@ -198,7 +198,7 @@ fn interaction(b: &mut Builder<'_>, p: &Parameters, domain: Value, target: &[Val
 }
 
 fn others(b: &Builder<'_>, p: &Parameters) -> Vec<String> {
-    let is_field = |kind: &FeatureKind| matches!(kind, FeatureKind::Id(_) | FeatureKind::Ids { .. });
+    let is_field = |kind: &FeatureKind| matches!(kind, FeatureKind::Id { length: 1, .. } | FeatureKind::Ids { .. });
     let features = b.description.features.iter().filter(|feature| is_field(&feature.kind));
     let names = features.map(|feature| &feature.name);
     names.filter(|name| !p.target.contains(name) && !p.domain.contains(name)).cloned().collect()

@@ -5,7 +5,7 @@
 //! operation reads only values listed before it. Shapes are checked once, here and in `builder`; the planner trusts them.
 
 use crate::format::TensorId;
-use crate::ops::{Activation, Combine, Rows};
+use crate::ops::{Activation, Combine, Reduce, Rows, Spread};
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::discriminant;
@@ -26,10 +26,13 @@ pub struct Norm {
     pub epsilon: f64,
 }
 
-/// What a linear layer multiplies by: `weight` is `[outputs, inputs]`, as PyTorch stores it.
+/// What a linear layer multiplies by.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Layer {
+    /// `[outputs, inputs]`, as PyTorch stores it.
     pub weight: TensorId,
+    /// Whether it is stored as `[inputs, outputs]` instead.
+    pub is_transposed: bool,
     pub bias: Option<TensorId>,
     /// A batch norm of the outputs, folded into the layer by `plan/fold`.
     pub norm: Option<Norm>,
@@ -62,6 +65,17 @@ pub struct Columns {
     pub terms: Vec<(usize, bool)>,
 }
 
+/// Products of matrices, one for each of `batch`: `[height, inner]` by `[inner, columns]`, or by `[columns, inner]` if the
+/// right one is transposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Matrices {
+    pub batch: usize,
+    pub height: usize,
+    pub inner: usize,
+    pub columns: usize,
+    pub is_transposed: bool,
+}
+
 /// How the positions of a sequence become one row. No positions give zeros.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pool {
@@ -77,8 +91,12 @@ pub enum Pool {
 /// A value has one row, or a row per position of a sequence; an operation on both repeats the row.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
-    /// The embedding (pooled, for a bag) or the dense values of a feature, by its slot.
+    /// The embedding (pooled, for a bag; side by side, for several ids) or the dense values of a feature, by its slot.
     Feature(usize),
+    /// The embedding of an id feature in another table than its own, which has at least as many rows.
+    Embedding { slot: usize, table: TensorId },
+    /// The rows of an id feature as numbers.
+    RowNumbers(usize),
     /// The embeddings of a feature of kind `sequence`, a row per position of its group of equally long sequences.
     Sequence { slot: usize, group: usize },
     /// The scenario's part of a `[scenarios, ...]` tensor, flat.
@@ -89,32 +107,47 @@ pub enum Op {
     Weight(TensorId),
     /// The inputs side by side.
     Concat(Vec<Value>),
+    /// For each of `groups`, its part of every input side by side. With each input the width of a part: an input that is
+    /// no wider is repeated for every group.
+    Interleave { parts: Vec<(Value, usize)>, groups: usize },
+    /// `out[i_1, i_2, ..] = input[start + sum_k i_k stride_k]`, by sizes and strides.
+    View { input: Value, start: usize, dims: Vec<(usize, isize)> },
     /// `width` columns of `input` from `start`.
     Slice { input: Value, start: usize },
-    /// `y = x W^T + b`
-    Linear { input: Value, layer: Layer },
+    /// `y = x W^T + b` for each of `groups` equal parts of the row.
+    Linear { input: Value, layer: Layer, groups: usize },
     /// `y = x W + b` with a computed `W`, `[inputs, outputs]` row-major.
     Generated { input: Value, weight: Value, bias: Option<Value> },
-    /// `A B` of matrices that change with the scenario at most: `A` has `rows` rows.
-    MatMul { left: Value, right: Value, rows: usize },
+    /// `A B` of the matrices that `shape` says. An input no wider than one matrix is shared by all.
+    MatMul { left: Value, right: Value, shape: Matrices },
     /// `A[i, j] s[i]`: a matrix with scaled rows, both changing with the scenario at most.
     ScaleRows { matrix: Value, scale: Value },
     /// `A[i, j] s[j]`: the same with scaled columns.
     ScaleColumns { matrix: Value, scale: Value },
     /// `y = (x - mean) / sqrt(variance + epsilon) * gamma + beta`, the running statistics of training from column `start`.
     BatchNorm { input: Value, norm: Norm, start: usize },
-    /// The same with the moments of the row itself.
-    LayerNorm { input: Value, gamma: TensorId, beta: TensorId, epsilon: f64 },
-    /// `x / max(|x|_2, 1e-12)`
-    Normalize { input: Value },
+    /// The same with the moments of each of `groups` equal parts of the row; without tensors, ones and zeros.
+    LayerNorm { input: Value, gamma: Option<TensorId>, beta: Option<TensorId>, epsilon: f64, groups: usize },
+    /// `x / max(|x|_2, epsilon)` for each of `groups` equal parts of the row.
+    Normalize { input: Value, epsilon: f32, groups: usize },
     /// An activation, per element.
     Activation { input: Value, activation: Activation },
-    /// The sum, difference or product of two values of equal width, per element; a right side of width 1 is repeated.
-    Combine { how: Combine, left: Value, right: Value },
-    /// `exp(x) / sum(exp(x))` over the row.
-    Softmax { input: Value },
-    /// 1 at the largest element, the first of them, 0 elsewhere.
-    Argmax { input: Value },
+    /// The sum, difference, product and so on of two values, per element; a narrower right side is repeated as `spread` says.
+    Combine { how: Combine, left: Value, right: Value, spread: Spread },
+    /// `then` where the condition is not 0, else `otherwise`, per element; an input of width 1 is repeated.
+    Choose { condition: Value, then: Value, otherwise: Value },
+    /// `exp(x) / sum(exp(x))` over each of `groups` equal parts of the row.
+    Softmax { input: Value, groups: usize },
+    /// 1 at the largest element of each of `groups` equal parts of the row, the first of them, 0 elsewhere.
+    Argmax { input: Value, groups: usize },
+    /// The largest or smallest elements of each of `groups` equal parts, in order, and then their places.
+    TopK { input: Value, groups: usize, is_smallest: bool },
+    /// `[groups, length, inner]` to `[groups, inner]`.
+    Reduce { input: Value, how: Reduce, inner: usize },
+    /// Rows of a table at computed places.
+    Find { index: Value, table: TensorId },
+    /// Of an input `[groups, length, inner]` the elements at computed places, `[groups, count]`.
+    Pick { input: Value, index: Value, groups: usize },
     /// `sum_e gate[e] * experts[e]`
     Mixture { gate: Value, experts: Vec<Value> },
     /// `sum_j left[g, j] * right[g, j]` for each of `width` equal parts.
@@ -129,25 +162,46 @@ pub enum Op {
     Attend { queries: Value, keys: Value, base: Option<Value>, rows: Rows },
     /// `queries keys^T`, a row per position with a column per position.
     Scores { queries: Value, keys: Value },
-    /// `input` times a matrix, added to `start` by ascending FMA, then to `addend`.
-    Product { input: Value, matrix: Matrix, start: Start, addend: Option<Value>, activation: Activation },
+    /// `input` times a matrix, added to `start` by ascending FMA, then to `addend`, for each of `groups` equal parts of the
+    /// row; a start or addend no wider than one part is shared by all.
+    Product { input: Value, matrix: Matrix, start: Start, addend: Option<Value>, activation: Activation, groups: usize },
 }
 
 impl Op {
     /// Calls `f` with a reference to every value that the operation reads.
     fn visit(&mut self, f: &mut dyn FnMut(&mut Value)) {
         match self {
-            Op::Feature(_) | Op::Sequence { .. } | Op::Scenario(_) | Op::ScenarioOneHot | Op::Weight(_) => {}
+            Op::Feature(_)
+            | Op::Embedding { .. }
+            | Op::RowNumbers(_)
+            | Op::Sequence { .. }
+            | Op::Scenario(_)
+            | Op::ScenarioOneHot
+            | Op::Weight(_) => {}
             Op::Concat(parts) => parts.iter_mut().for_each(f),
+            Op::Interleave { parts, .. } => parts.iter_mut().for_each(|(part, _)| f(part)),
             Op::Slice { input, .. }
+            | Op::View { input, .. }
             | Op::Linear { input, .. }
             | Op::BatchNorm { input, .. }
             | Op::LayerNorm { input, .. }
-            | Op::Normalize { input }
+            | Op::Normalize { input, .. }
             | Op::Activation { input, .. }
-            | Op::Softmax { input }
-            | Op::Argmax { input }
+            | Op::Softmax { input, .. }
+            | Op::Argmax { input, .. }
+            | Op::TopK { input, .. }
+            | Op::Reduce { input, .. }
+            | Op::Find { index: input, .. }
             | Op::SoftmaxDown { input } => f(input),
+            Op::Choose { condition, then, otherwise } => {
+                f(condition);
+                f(then);
+                f(otherwise);
+            }
+            Op::Pick { input, index, .. } => {
+                f(input);
+                f(index);
+            }
             Op::Generated { input, weight, bias } => {
                 f(input);
                 f(weight);

@@ -1,4 +1,4 @@
-//! Networks as graphs: one file per network, each reading like the equations of its paper.
+//! Networks as graphs: one file per network, each reading like the equations of its paper; `steps` for any other.
 
 mod adasparse;
 mod adatt;
@@ -26,6 +26,7 @@ mod sarnet;
 mod shared_bottom;
 mod star;
 mod stem;
+mod steps;
 mod taml;
 
 pub use graph::Graph;
@@ -37,7 +38,7 @@ use builder::Builder;
 use graph::Value;
 
 /// The names that `network.type` can have, and what each builds.
-const NETWORKS: [(&str, Build); 23] = [
+const NETWORKS: [(&str, Build); 24] = [
     ("adasparse", adasparse::build),
     ("adatt", adatt::build),
     ("adl", adl::build),
@@ -48,6 +49,7 @@ const NETWORKS: [(&str, Build); 23] = [
     ("dffm", dffm::build),
     ("escm2", escm2::build),
     ("esmm", esmm::build),
+    ("graph", steps::build),
     ("hamur", hamur::build),
     ("hmoe", hmoe::build),
     ("home", home::build),

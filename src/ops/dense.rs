@@ -1,14 +1,18 @@
 //! `out = act(addend + (start + x W))`, k ascending by FMA: a dense layer, or the share of one whose inputs change at one
 //! rate; with a stored matrix, or with one that was computed.
 
+use super::parts::Part;
 use super::{Activation, Context, Panels, Span, Start};
 use crate::kernels;
 
 /// A packed product with its epilogue.
 #[derive(Debug)]
 pub struct Dense {
+    /// Equal parts of a row that are multiplied by the same weights.
+    pub groups: usize,
     pub input: Span,
     pub weights: Panels,
+    /// As wide as the output, or as one part of it, and so is the addend.
     pub start: Start,
     pub addend: Option<Span>,
     pub activation: Activation,
@@ -17,15 +21,21 @@ pub struct Dense {
 
 impl Dense {
     pub(super) fn run(&self, context: &mut Context<'_>) {
-        let call = kernels::Dense {
-            input: self.input,
-            weights: &self.weights,
-            start: self.start,
-            addend: self.addend,
-            output: self.output,
-            activation: self.activation,
-        };
-        context.kernels.dense(context.memory, context.rows, &call);
+        for (rows, part) in Part::calls(context.rows, self.groups) {
+            let side = |span: Span| if span.width == self.output.width { part.split(span) } else { part.repeat(span) };
+            let call = kernels::Dense {
+                input: part.split(self.input),
+                weights: &self.weights,
+                start: match self.start {
+                    Start::Span(span) => Start::Span(side(span)),
+                    start => start,
+                },
+                addend: self.addend.map(side),
+                output: part.split(self.output),
+                activation: self.activation,
+            };
+            context.kernels.dense(context.memory, rows, &call);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! `out = f(x)`, `out = x + y` and its like, `out = x * scale + shift`, `out = x`, per element.
 
+use super::parts::Part;
 use super::{Activation, Context, Span};
 use crate::kernels;
 
@@ -17,12 +18,22 @@ impl Unary {
     }
 }
 
-/// `out = left (+, -, *) right`; a right side of width 1 is repeated.
+/// How a right side of width `w` meets a left side of width `W`, a multiple of `w`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spread {
+    /// `left[j]` meets `right[j % w]`.
+    Cycle,
+    /// `left[j]` meets `right[j / (W / w)]`.
+    Each,
+}
+
+/// `out = how(left, right)`, where a narrow right side is spread.
 #[derive(Debug)]
 pub struct Combine {
     pub how: kernels::Combine,
     pub left: Span,
     pub right: Span,
+    pub spread: Spread,
     pub output: Span,
     /// Rows where they are not those of the call: for matrices.
     pub rows: Option<usize>,
@@ -30,8 +41,17 @@ pub struct Combine {
 
 impl Combine {
     pub(super) fn run(&self, context: &mut Context<'_>) {
+        let Self { how, left, right, spread, output, .. } = *self;
         let rows = self.rows.unwrap_or(context.rows);
-        context.kernels.combine(context.memory, rows, self.how, self.left, self.right, self.output);
+        let groups = match spread {
+            _ if right.width == left.width || right.width == 1 => 1,
+            Spread::Cycle => left.width / right.width,
+            Spread::Each => right.width,
+        };
+        for (rows, part) in Part::calls(rows, groups) {
+            let right = if spread == Spread::Each && groups > 1 { part.split(right) } else { part.repeat(right) };
+            context.kernels.combine(context.memory, rows, how, part.split(left), right, part.split(output));
+        }
     }
 }
 

@@ -1,17 +1,18 @@
-//! `out[r] = table[row(value[r])]`, or for a bag `out[r] = pool_i table[row(value[r, i])]`; an empty bag gives zeros. A
+//! `out[r] = table[row(value[r])]`, several side by side if a row has several ids, or for a bag `out[r] = pool_i table[row(value[r, i])]`; an empty bag gives zeros. A
 //! sequence is the bag of a request, unpooled: `out[i] = table[row(value[i])]`.
 //!
 //! Rows are found first, for the whole tile, so that the kernel can prefetch table rows ahead; they are widened to f32 and
 //! written at their final offset. A bag that is absent altogether is a bag of one missing value.
 
-use super::{Context, Element, Lookup, Picked, Pooling, Span};
+use super::{Context, Element, FeatureCounters, Lookup, Picked, Pooling, Span};
 use crate::kernels::Table;
 use crate::request::Column;
 
 /// The values of a row of a feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PerRow {
-    One,
+    /// So many, side by side.
+    Fixed(usize),
     /// Any number, pooled to one vector.
     Bag(Pooling),
     /// The rows of the call are the positions.
@@ -28,6 +29,8 @@ pub struct Gather {
     pub lookup: Lookup,
     /// How many values a row has.
     pub values: PerRow,
+    /// Whether unusual values are counted: by one of the steps that look the feature up.
+    pub is_counted: bool,
     pub output: Span,
 }
 
@@ -37,18 +40,22 @@ impl Gather {
         match (self.values, context.bound.column(columns, self.feature)) {
             (PerRow::Bag(pooling), Some(column)) => self.bags(context, column, pooling),
             (PerRow::Sequence, Some(column)) => self.consecutive(context, column, 0),
-            (PerRow::One, Some(column)) => match context.picked {
+            (PerRow::Fixed(count), column) if count > 1 => self.several(context, column, count),
+            (PerRow::Fixed(_), Some(column)) => match context.picked {
                 Picked::From(first) => self.consecutive(context, column, first),
                 Picked::These(picked) => {
-                    let counters = &mut context.counters[self.feature];
-                    for (id, place) in context.ids.iter_mut().zip(picked) {
-                        self.lookup.rows(&column.values, *place as usize, std::slice::from_mut(id), counters);
-                    }
+                    let ids = context.ids.iter_mut().zip(picked);
+                    self.count(context.counters, |counters| {
+                        for (id, place) in ids {
+                            self.lookup.rows(&column.values, *place as usize, std::slice::from_mut(id), counters);
+                        }
+                    });
                     self.singles(context);
                 }
             },
             (_, None) => {
-                self.lookup.absent(&mut context.ids[..context.rows], &mut context.counters[self.feature]);
+                let ids = &mut context.ids[..context.rows];
+                self.count(context.counters, |counters| self.lookup.absent(ids, counters));
                 self.singles(context);
             }
         }
@@ -56,8 +63,28 @@ impl Gather {
 
     fn consecutive(&self, context: &mut Context<'_>, column: &Column<'_>, first: usize) {
         let ids = &mut context.ids[..context.rows];
-        self.lookup.rows(&column.values, first, ids, &mut context.counters[self.feature]);
+        self.count(context.counters, |counters| self.lookup.rows(&column.values, first, ids, counters));
         self.singles(context);
+    }
+
+    /// `count` ids a row.
+    fn several(&self, context: &mut Context<'_>, column: Option<&Column<'_>>, count: usize) {
+        let width = self.output.width / count;
+        let table = Table { width, ..self.table(context.tables) };
+        for row in 0..context.rows {
+            let ids = &mut context.ids[..count];
+            let start = context.picked.place(row) * count;
+            self.count(context.counters, |counters| match column {
+                Some(column) => self.lookup.rows(&column.values, start, ids, counters),
+                None => self.lookup.absent(ids, counters),
+            });
+            let output = Span { offset: self.output.offset + row * self.output.stride, stride: width, width };
+            context.kernels.gather(context.memory, table, ids, output);
+        }
+    }
+
+    fn count(&self, all: &mut [FeatureCounters], find: impl FnOnce(&mut FeatureCounters)) {
+        count(all, self.feature, self.is_counted, find);
     }
 
     fn table<'a>(&self, tables: &dyn Fn(usize) -> &'a [u8]) -> Table<'a> {
@@ -83,7 +110,7 @@ impl Gather {
             while row < context.rows && filled + bag(row).len() <= context.ids.len() {
                 let values = bag(row);
                 let ids = &mut context.ids[filled..filled + values.len()];
-                self.lookup.rows(&column.values, values.start, ids, &mut context.counters[self.feature]);
+                self.count(context.counters, |counters| self.lookup.rows(&column.values, values.start, ids, counters));
                 filled += values.len();
                 row += 1;
                 context.offsets[row - first] = filled as u32;
@@ -92,5 +119,45 @@ impl Gather {
             let output = Span { offset: self.output.offset + first * self.output.stride, ..self.output };
             context.kernels.gather_pooled(context.memory, self.table(context.tables), ids, offsets, pooling, output);
         }
+    }
+}
+
+/// The rows of the ids of a feature as numbers; what is unusual is counted where the feature is looked up.
+#[derive(Debug)]
+pub struct RowNumbers {
+    pub feature: usize,
+    pub lookup: Lookup,
+    /// How many values a row has.
+    pub count: usize,
+    pub is_counted: bool,
+    pub output: Span,
+}
+
+impl RowNumbers {
+    pub(super) fn run(&self, context: &mut Context<'_>) {
+        let column = context.bound.column(context.columns, self.feature);
+        for row in 0..context.rows {
+            let ids = &mut context.ids[..self.count];
+            let start = context.picked.place(row) * self.count;
+            self.count(context.counters, |counters| match column {
+                Some(column) => self.lookup.rows(&column.values, start, ids, counters),
+                None => self.lookup.absent(ids, counters),
+            });
+            let start = self.output.offset + row * self.output.stride;
+            let out = &mut context.memory[start..start + self.count];
+            out.iter_mut().zip(ids).for_each(|(out, id)| *out = *id as f32);
+        }
+    }
+
+    fn count(&self, all: &mut [FeatureCounters], find: impl FnOnce(&mut FeatureCounters)) {
+        count(all, self.feature, self.is_counted, find);
+    }
+}
+
+/// Gives `find` the counters of a feature, or some that nobody reads.
+fn count(all: &mut [FeatureCounters], feature: usize, is_counted: bool, find: impl FnOnce(&mut FeatureCounters)) {
+    match is_counted {
+        true => find(&mut all[feature]),
+        false => find(&mut FeatureCounters::default()),
     }
 }

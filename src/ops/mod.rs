@@ -5,34 +5,51 @@
 
 mod attend;
 mod block;
+mod choose;
 mod dense;
 mod dot;
 mod elementwise;
+mod find;
 mod gather;
 mod head;
+mod interleave;
 mod load;
+mod matmul;
 mod mixture;
 mod norm;
+mod parts;
+mod pick;
 mod pool;
+mod reduce;
 mod scenario;
 mod softmax;
+#[cfg(test)]
+mod testkit;
 mod transform;
+mod view;
 
-pub use crate::kernels::{Activation, Combine, Element, Kernels, Panels, Pooling, Rows, Span, Start};
+pub use crate::kernels::{Activation, Combine, Element, Kernels, Panels, Pooling, Rare, Reduce, Rows, Span, Start};
 pub use attend::{Attend, SoftmaxDown};
 pub use block::{Enter, Leave};
+pub use choose::Choose;
 pub use dense::{Dense, Generated, Kept};
 pub use dot::{Dots, Scores};
-pub use elementwise::{Affine, Combine as Combination, Copy, Unary};
-pub use gather::{Gather, PerRow};
+pub use elementwise::{Affine, Combine as Combination, Copy, Spread, Unary};
+pub use find::Find;
+pub use gather::{Gather, PerRow, RowNumbers};
 pub use head::Head;
+pub use interleave::Interleave;
 pub use load::Load;
+pub use matmul::MatMul;
 pub use mixture::Mixture;
 pub use norm::{LayerNorm, Normalize};
+pub use pick::{Pick, TopK};
 pub use pool::Pool;
+pub use reduce::Reduce as Reduction;
 pub use scenario::{OneHot, Stored};
 pub use softmax::{Argmax, Softmax};
 pub use transform::{FeatureCounters, Lookup, Mapping, Scaling};
+pub use view::View;
 
 use crate::request::{Bound, Column};
 
@@ -111,6 +128,7 @@ macro_rules! operations {
 
 operations! {
     Gather => "gather",
+    RowNumbers => "rows",
     Load => "load",
     Stored => "stored",
     OneHot => "one-hot",
@@ -122,6 +140,7 @@ operations! {
     LayerNorm => "layer-norm",
     Normalize => "normalize",
     Copy => "copy",
+    Interleave => "interleave",
     Softmax => "softmax",
     Argmax => "argmax",
     Mixture => "mixture",
@@ -132,4 +151,11 @@ operations! {
     Attend => "attend",
     Enter => "enter",
     Leave => "leave",
+    View => "view",
+    Choose => "choose",
+    Reduction => "reduce",
+    Pick => "pick",
+    TopK => "top-k",
+    Find => "find",
+    MatMul => "matmul",
 }

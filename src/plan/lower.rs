@@ -7,11 +7,12 @@ use super::{PlanOptions, Stage, Step, StepRows};
 use crate::error::{Error, ErrorKind};
 use crate::format::{self, DenseTransform, Description, FeatureKind, RowTransform, Store, TensorId, Vocabulary};
 use crate::network::Rate;
-use crate::network::graph::{self, Matrix, Node, Op, Pool as Pooled, Value};
+use crate::network::graph::{self, Matrices, Matrix, Node, Op, Pool as Pooled, Value};
 use crate::ops::{
-    Affine, Argmax, Attend, Combination, Combine, Copy, Dense, Dots, Enter, Gather, Generated, Kept, Kernels,
-    LayerNorm, Leave, Load, Lookup, Mapping, Mixture, Normalize, OneHot, Operation, PerRow, Pool, Pooling, Scaling,
-    Scores, Softmax, SoftmaxDown, Span, Start, Stored, Unary,
+    Affine, Argmax, Attend, Choose, Combination, Combine, Copy, Dense, Dots, Enter, Find, Gather, Generated,
+    Interleave, Kept, Kernels, LayerNorm, Leave, Load, Lookup, Mapping, MatMul, Mixture, Normalize, OneHot, Operation,
+    PerRow, Pick, Pool, Pooling, Reduction, RowNumbers, Scaling, Scores, Softmax, SoftmaxDown, Span, Spread, Start,
+    Stored, TopK, Unary, View,
 };
 
 /// What lowering reads.
@@ -103,7 +104,47 @@ impl Lowering<'_> {
             Op::Slice { .. } | Op::Concat(_) | Op::Linear { .. } | Op::Generated { .. } => {
                 return Err(Error::new(ErrorKind::Internal, &node.name, "was not lowered by the passes before"));
             }
-            Op::Feature(slot) | Op::Sequence { slot, .. } => self.feature(*slot, output)?,
+            Op::Feature(slot) | Op::Sequence { slot, .. } => self.feature(*slot, index, output)?,
+            Op::Embedding { slot, table } => self.embedding(*slot, *table, index, output)?,
+            Op::RowNumbers(slot) => {
+                let (_, lookup) = self.table(*slot)?;
+                let (feature, is_counted) = (*slot, self.is_first(*slot, index));
+                let numbers = RowNumbers { feature, lookup, count: width, is_counted, output };
+                self.plain(Operation::RowNumbers(numbers), shape)
+            }
+            Op::Interleave { parts, groups } => {
+                let parts = parts.iter().map(|(part, width)| (span(*part), *width)).collect();
+                let interleave = Interleave { parts, groups: *groups, output };
+                self.plain(Operation::Interleave(interleave), format!("{groups}x{}", width / groups))
+            }
+            Op::View { input, start, dims } => {
+                let outside = || Error::new(ErrorKind::Internal, &node.name, "reads outside of its input");
+                let view = View::new(span(*input), &places(*start, dims), output).ok_or_else(outside)?;
+                self.plain(Operation::View(view), shape)
+            }
+            Op::Find { index, table } => {
+                let tensor = self.store.tensor(*table);
+                let (element, rows) = (element(&tensor)?, tensor.shape[0]);
+                let find = Find { table: table.index(), element, rows, index: span(*index), output };
+                Lowered { bytes: tensor.bytes.len(), ..self.plain(Operation::Find(find), shape) }
+            }
+            Op::Choose { condition, then, otherwise } => {
+                let [condition, then, otherwise] = [condition, then, otherwise].map(|value| span(*value));
+                self.plain(Operation::Choose(Choose { condition, then, otherwise, output }), shape)
+            }
+            Op::Reduce { input, how, inner } => {
+                let input = span(*input);
+                let shape = format!("{}x{}x{inner}", width / inner, input.width / width);
+                self.plain(Operation::Reduction(Reduction { how: *how, inner: *inner, input, output }), shape)
+            }
+            Op::Pick { input, index, groups } => {
+                let (input, index) = (span(*input), span(*index));
+                self.plain(Operation::Pick(Pick { input, index, groups: *groups, output }), shape)
+            }
+            Op::TopK { input, groups, is_smallest } => {
+                let top = TopK { input: span(*input), groups: *groups, is_smallest: *is_smallest, output };
+                self.plain(Operation::TopK(top), shape)
+            }
             Op::Scenario(table) => self.stored(*table, Some(self.description.scenario_rows), output)?,
             Op::Weight(table) => self.stored(*table, None, output)?,
             Op::ScenarioOneHot => self.plain(Operation::OneHot(OneHot { output }), shape),
@@ -113,20 +154,26 @@ impl Lowering<'_> {
                 let affine = Affine { input: span(*input), scale: part(scale), shift: part(shift), output };
                 self.plain(Operation::Affine(affine), shape)
             }
-            Op::LayerNorm { input, gamma, beta, epsilon } => {
-                let (gamma, beta) = (self.store.tensor(*gamma).to_f32()?, self.store.tensor(*beta).to_f32()?);
-                let (input, epsilon) = (span(*input), *epsilon as f32);
-                self.plain(Operation::LayerNorm(LayerNorm { input, gamma, beta, epsilon, output }), shape)
+            Op::LayerNorm { input, gamma, beta, epsilon, groups } => {
+                let constants = |id: &Option<TensorId>, otherwise: f32| match id {
+                    Some(id) => self.store.tensor(*id).to_f32(),
+                    None => Ok(vec![otherwise; width / groups]),
+                };
+                let (gamma, beta) = (constants(gamma, 1.0)?, constants(beta, 0.0)?);
+                let (input, epsilon, groups) = (span(*input), *epsilon as f32, *groups);
+                self.plain(Operation::LayerNorm(LayerNorm { groups, input, gamma, beta, epsilon, output }), shape)
             }
-            Op::Normalize { input } => {
-                self.plain(Operation::Normalize(Normalize { input: span(*input), output }), shape)
+            Op::Normalize { input, epsilon, groups } => {
+                let normalize = Normalize { groups: *groups, input: span(*input), epsilon: *epsilon, output };
+                self.plain(Operation::Normalize(normalize), shape)
             }
             Op::Activation { input, activation } => {
                 let unary = Unary { activation: *activation, input: span(*input), output };
                 self.plain(Operation::Unary(unary), shape)
             }
-            Op::Combine { how, left, right } => {
-                let combination = Combination { how: *how, left: span(*left), right: span(*right), output, rows: None };
+            Op::Combine { how, left, right, spread } => {
+                let (left, right) = (span(*left), span(*right));
+                let combination = Combination { how: *how, left, right, spread: *spread, output, rows: None };
                 self.plain(Operation::Combination(combination), shape)
             }
             Op::ScaleRows { matrix, scale } | Op::ScaleColumns { matrix, scale } => {
@@ -138,14 +185,15 @@ impl Lowering<'_> {
                     how: Combine::Multiply,
                     left: rows_of(matrix, columns),
                     right: if is_by_row { rows_of(scale, 1) } else { Span { stride: 0, ..scale } },
+                    spread: Spread::Cycle,
                     output: rows_of(output, columns),
                     rows: Some(rows),
                 };
                 self.plain(Operation::Combination(combination), format!("{rows}x{columns}"))
             }
-            Op::MatMul { left, right, rows } => {
+            Op::MatMul { left, right, shape } if self.is_wide(shape, index) => {
                 let (left, right) = (span(*left), span(*right));
-                let (inner, columns) = (left.width / rows, width / rows);
+                let Matrices { height: rows, inner, columns, .. } = *shape;
                 let generated = Generated {
                     input: rows_of(left, inner),
                     weight: right,
@@ -154,13 +202,24 @@ impl Lowering<'_> {
                     addend: None,
                     activation: crate::ops::Activation::Identity,
                     output: rows_of(output, columns),
-                    rows: Some(*rows),
+                    rows: Some(rows),
                 };
                 let shape = format!("{rows}x{inner}x{columns}");
                 count(self.plain(Operation::Generated(generated), shape), rows * inner * columns)
             }
-            Op::Softmax { input } => self.plain(Operation::Softmax(Softmax { input: span(*input), output }), shape),
-            Op::Argmax { input } => self.plain(Operation::Argmax(Argmax { input: span(*input), output }), shape),
+            Op::MatMul { left, right, shape } => {
+                let Matrices { batch, height, inner, columns, is_transposed } = *shape;
+                let (left, right) = (span(*left), span(*right));
+                let product = MatMul { left, right, output, batch, height, inner, columns, is_transposed };
+                let shape = format!("{batch}x{height}x{inner}x{columns}");
+                count(self.plain(Operation::MatMul(product), shape), batch * height * inner * columns)
+            }
+            Op::Softmax { input, groups } => {
+                self.plain(Operation::Softmax(Softmax { groups: *groups, input: span(*input), output }), shape)
+            }
+            Op::Argmax { input, groups } => {
+                self.plain(Operation::Argmax(Argmax { groups: *groups, input: span(*input), output }), shape)
+            }
             Op::SoftmaxDown { input } => {
                 self.plain(Operation::SoftmaxDown(SoftmaxDown { input: span(*input), output }), shape)
             }
@@ -207,9 +266,11 @@ impl Lowering<'_> {
                 let pool = Operation::Pool(Pool { input: span(*input), weights, is_mean, output });
                 count(self.plain(pool, format!("{length}x{width}")), if weights.is_some() { length * width } else { 0 })
             }
-            Op::Product { input, matrix, start, addend, activation } => {
-                let depth = self.plan.graph.width(*input);
-                let shape = format!("{depth}x{width}");
+            Op::Product { input, matrix, start, addend, activation, groups } => {
+                let (groups, outputs) = (*groups, width / groups);
+                let depth = self.plan.graph.width(*input) / groups;
+                let shape =
+                    if groups == 1 { format!("{depth}x{width}") } else { format!("{groups}x{depth}x{outputs}") };
                 let (input, addend, activation) = (span(*input), addend.map(span), *activation);
                 let start = match start {
                     graph::Start::Zero => Start::Zero,
@@ -218,11 +279,12 @@ impl Lowering<'_> {
                 };
                 let lowered = match matrix {
                     Matrix::Layer(layer, columns) => {
-                        let weights = pack(self.store, layer, columns, width, self.options.precision)?;
-                        let rows = if self.plan.stages[index] == Stage::Candidate { self.options.tile } else { 1 };
+                        let weights = pack(self.store, layer, columns, outputs, self.options.precision)?;
+                        let rows = if self.plan.stages[index] == Stage::Candidate { self.options.tile } else { groups };
                         let kernel = self.kernels.dense_name(weights.element(), rows).to_owned();
                         let bytes = weights.bytes();
-                        let operation = Operation::Dense(Dense { input, weights, start, addend, activation, output });
+                        let dense = Dense { groups, input, weights, start, addend, activation, output };
+                        let operation = Operation::Dense(dense);
                         Lowered { operation, shape, kernel, bytes, multiply_adds: 0 }
                     }
                     Matrix::Value(value) => {
@@ -238,21 +300,35 @@ impl Lowering<'_> {
     }
 
     /// The lookup or the numbers of a feature.
-    fn feature(&self, slot: usize, output: Span) -> Result<Lowered, Error> {
+    fn feature(&self, slot: usize, index: usize, output: Span) -> Result<Lowered, Error> {
         let feature = &self.description.features[slot];
         if let FeatureKind::Dense(dense) = &feature.kind {
             return Ok(self.plain(Operation::Load(load(slot, dense, output)), format!("{}", output.width)));
         }
+        let (table, _) = self.table(slot)?;
+        self.embedding(slot, table, index, output)
+    }
+
+    /// The table of a feature, and how its values find their rows there.
+    fn table(&self, slot: usize) -> Result<(TensorId, Lookup), Error> {
+        let feature = &self.description.features[slot];
         let (Some(table), Some(described)) = (self.tables[slot], feature.lookup()) else {
             return Err(Error::new(ErrorKind::Internal, &feature.name, "has no table"));
         };
+        let lookup = lookup(described, self.store.tensor(table).shape[0]);
+        Ok((table, lookup))
+    }
+
+    /// The rows of `table` that the values of a feature find.
+    fn embedding(&self, slot: usize, table: TensorId, index: usize, output: Span) -> Result<Lowered, Error> {
         let tensor = self.store.tensor(table);
         let gather = Gather {
             feature: slot,
             table: table.index(),
             element: element(&tensor)?,
-            lookup: lookup(described, tensor.shape[0]),
-            values: per_row(&feature.kind),
+            lookup: self.table(slot)?.1,
+            values: per_row(&self.description.features[slot].kind),
+            is_counted: self.is_first(slot, index),
             output,
         };
         Ok(Lowered {
@@ -262,6 +338,23 @@ impl Lowering<'_> {
             operation: Operation::Gather(gather),
             multiply_adds: 0,
         })
+    }
+
+    /// Whether a product of matrices is a dense layer over rows that are kept: one that changes with the scenario at most.
+    fn is_wide(&self, shape: &Matrices, index: usize) -> bool {
+        let is_kept = matches!(self.plan.stages[index], Stage::Model | Stage::Scenario);
+        is_kept && shape.batch == 1 && !shape.is_transposed
+    }
+
+    /// Whether no node before reads the same feature: unusual values are counted once.
+    fn is_first(&self, slot: usize, index: usize) -> bool {
+        let reads = |node: &Node| match node.op {
+            Op::Feature(of) | Op::RowNumbers(of) | Op::Embedding { slot: of, .. } | Op::Sequence { slot: of, .. } => {
+                of == slot
+            }
+            _ => false,
+        };
+        !self.plan.graph.nodes[..index].iter().any(reads)
     }
 
     /// A weight, or the scenario's part of one.
@@ -366,6 +459,15 @@ impl Lowering<'_> {
     }
 }
 
+/// The columns that a view reads, in order.
+fn places(start: usize, dims: &[(usize, isize)]) -> Vec<u32> {
+    let mut places = vec![start as isize];
+    for (size, stride) in dims {
+        places = places.iter().flat_map(|place| (0..*size as isize).map(move |i| place + i * stride)).collect();
+    }
+    places.into_iter().map(|place| place as u32).collect()
+}
+
 /// A flat value as a matrix with that many columns.
 fn rows_of(span: Span, columns: usize) -> Span {
     Span { stride: columns, width: columns, ..span }
@@ -379,7 +481,8 @@ fn per_row(kind: &FeatureKind) -> PerRow {
         FeatureKind::Ids { pooling: Described::Mean, .. } => PerRow::Bag(Pooling::Mean),
         FeatureKind::Ids { pooling: Described::Max, .. } => PerRow::Bag(Pooling::Max),
         FeatureKind::Sequence { .. } => PerRow::Sequence,
-        FeatureKind::Id(_) | FeatureKind::Dense(_) => PerRow::One,
+        FeatureKind::Id { length, .. } => PerRow::Fixed(*length),
+        FeatureKind::Dense(_) => PerRow::Fixed(1),
     }
 }
 

@@ -27,7 +27,7 @@ pub use pack::Precision;
 pub use prune::Tasks;
 
 use crate::error::{Error, ErrorKind};
-use crate::format::{Description, FeatureKind, Store, TensorId};
+use crate::format::{Description, Feature, FeatureKind, Store, TensorId};
 use crate::network::graph::Op;
 use crate::network::{Graph, Rate, complete_rates};
 use crate::ops::{Head, Kernels, Operation};
@@ -129,8 +129,8 @@ pub struct Plan {
     pub(crate) regions: Regions,
     /// The slots of each group of sequences.
     pub(crate) sequences: Vec<Vec<usize>>,
-    /// The most positions of a sequence.
-    pub(crate) positions: usize,
+    /// The most ids of a row that is no bag.
+    pub(crate) longest: usize,
     pub(crate) has_bags: bool,
     task_names: Vec<String>,
 }
@@ -200,7 +200,7 @@ impl Plan {
             kernels,
             tile: options.tile,
             regions: arena.regions,
-            positions: (0..sequences.len()).map(|group| description.sequence_length(group)).max().unwrap_or(0),
+            longest: description.features.iter().map(most_ids).max().unwrap_or(0),
             sequences,
             has_bags: description.features.iter().any(|feature| matches!(feature.kind, FeatureKind::Ids { .. })),
             task_names: description.tasks.iter().map(|task| task.name.clone()).collect(),
@@ -266,6 +266,13 @@ impl Plan {
     }
 }
 
+fn most_ids(feature: &Feature) -> usize {
+    match feature.kind {
+        FeatureKind::Id { length, .. } | FeatureKind::Sequence { length, .. } => length,
+        FeatureKind::Ids { .. } | FeatureKind::Dense(_) => 0,
+    }
+}
+
 fn rates(graph: &Graph, features: &[Rate]) -> Vec<Rate> {
     let mut rates = Vec::with_capacity(graph.nodes.len());
     complete_rates(graph, features, &mut rates);
@@ -274,10 +281,11 @@ fn rates(graph: &Graph, features: &[Rate]) -> Vec<Rate> {
 
 /// Features are read at their own stage; without the split, everything else that changes with a request runs per candidate.
 fn stage(op: &Op, rate: Rate, options: &PlanOptions) -> Stage {
+    let is_input = matches!(op, Op::Feature(_) | Op::Embedding { .. } | Op::RowNumbers(_) | Op::Sequence { .. });
     match rate {
         Rate::Model => Stage::Model,
         Rate::Scenario => Stage::Scenario,
-        Rate::Request if options.split || matches!(op, Op::Feature(_) | Op::Sequence { .. }) => Stage::Request,
+        Rate::Request if options.split || is_input => Stage::Request,
         Rate::Request | Rate::Item | Rate::Pair => Stage::Candidate,
     }
 }

@@ -44,7 +44,11 @@ pub fn pack(
 ) -> Result<Panels, Error> {
     let tensor = store.tensor(layer.weight);
     let weight = tensor.to_f32()?;
-    let inputs = tensor.shape[1];
+    let inputs = tensor.shape[usize::from(!layer.is_transposed)];
+    let stored = |output: usize, input: usize| match layer.is_transposed {
+        false => weight[output * inputs + input],
+        true => weight[input * outputs + output],
+    };
     let mut bias = match layer.bias {
         Some(id) => store.tensor(id).to_f32()?,
         None => vec![0.0; outputs],
@@ -55,8 +59,8 @@ pub fn pack(
         for (output, bias) in bias.iter_mut().enumerate() {
             let mut folded = f64::from(*bias);
             if let Some((_, shift)) = &input_norm {
-                let row = &weight[output * inputs..(output + 1) * inputs];
-                folded += row.iter().zip(shift).map(|(w, shift)| f64::from(*w) * shift).sum::<f64>();
+                let terms = shift.iter().enumerate().map(|(input, shift)| f64::from(stored(output, input)) * shift);
+                folded += terms.sum::<f64>();
             }
             if let Some((scale, shift)) = &norm {
                 folded = folded * scale[output] + shift[output];
@@ -71,7 +75,7 @@ pub fn pack(
     let value = |output: usize, input: usize| {
         let (run, at) = places[input];
         let term = |&(start, is_negative): &(usize, bool)| {
-            let raw = f64::from(weight[output * inputs + start + at]);
+            let raw = f64::from(stored(output, start + at));
             let scaled = raw * input_norm.as_ref().map_or(1.0, |(scale, _)| scale[start + at]);
             if is_negative { -scaled } else { scaled }
         };

@@ -12,12 +12,14 @@
 //! s = s + pair columns        ascending FMA
 //! ```
 //! The item share is a sum of its own, so that it can be kept across requests without changing a bit. Inputs that have a row
-//! per position of a sequence make a second chain from 0, request before pair; the two are added last.
+//! per position of a sequence make a second chain from 0, request before pair; the two are added last. A layer over several
+//! equal parts of a row does the same with an interleaving of values: those that are repeated for every part make the first
+//! chain, which then runs once, and the others the second.
 
 use super::rewrite::rewrite;
 use crate::network::graph::{Columns, Graph, Layer, Matrix, Op, Start, Value};
 use crate::network::{Rate, complete_rates};
-use crate::ops::{Activation, Combine};
+use crate::ops::{Activation, Combine, Spread};
 
 /// Splits every linear layer of `graph`; `features` are the declared rates, by slot. No `Linear` and no `Generated` is left.
 pub fn split(graph: &Graph, features: &[Rate]) -> Graph {
@@ -27,7 +29,7 @@ pub fn split(graph: &Graph, features: &[Rate]) -> Graph {
         match op {
             Op::Concat(parts) => pass.concat(&parts),
             Op::Slice { input, start } => pass.slice(input, start, node.width),
-            Op::Linear { input, layer } => pass.linear(input, layer, node.width, &node.name),
+            Op::Linear { input, layer, groups } => pass.linear(input, layer, groups, node.width, &node.name),
             Op::Generated { input, weight, bias } => pass.generated(input, weight, bias, node.width, &node.name),
             Op::Activation { input, activation } => {
                 pass.per_run(input, &node.name, |_, part, _| Op::Activation { input: part, activation })
@@ -35,23 +37,28 @@ pub fn split(graph: &Graph, features: &[Rate]) -> Graph {
             Op::BatchNorm { input, norm, .. } => {
                 pass.per_run(input, &node.name, |_, part, start| Op::BatchNorm { input: part, norm, start })
             }
-            Op::Combine { how, left, right } if pass.runs(left).len() > 1 => {
-                let is_wide = pass.graph.width(right) > 1;
-                pass.per_run(left, &node.name, |pass, part, at| {
-                    let right = if is_wide { pass.slice(right, at, pass.graph.width(part)) } else { right };
-                    Op::Combine { how, left: part, right }
+            Op::Combine { how, left, right, spread } if pass.graph.width(right) == node.width && node.width > 1 => {
+                let mixed = if pass.runs(left).len() > 1 { left } else { right };
+                pass.per_run(mixed, &node.name, |pass, part, at| {
+                    let [left, right] = [left, right].map(|side| pass.slice(side, at, pass.graph.width(part)));
+                    Op::Combine { how, left, right, spread }
                 })
             }
-            Op::Combine { how, left, right } if pass.graph.width(right) > 1 => {
-                pass.per_run(right, &node.name, |pass, part, at| {
-                    let left = pass.slice(left, at, pass.graph.width(part));
-                    Op::Combine { how, left, right: part }
-                })
+            Op::Combine { how, left, right, spread } if pass.graph.width(right) == 1 => {
+                pass.per_run(left, &node.name, |_, part, _| Op::Combine { how, left: part, right, spread })
             }
             Op::Dots { pairs } => pass.dots(&pairs, &node.name),
             op => pass.add(op, node.width, &node.name),
         }
     })
+}
+
+/// An input of a layer.
+struct Term {
+    value: Value,
+    /// Whether it has another part for each of the groups of the layer.
+    is_grouped: bool,
+    columns: Columns,
 }
 
 /// The inputs of a layer that change at one rate, and the columns of its weight that they meet.
@@ -103,6 +110,16 @@ impl Pass<'_> {
         }
         let width = parts.iter().map(|part| self.graph.width(*part)).sum();
         self.add(Op::Concat(parts.to_vec()), width, "concat")
+    }
+
+    /// Values of `groups` equal parts, part by part side by side.
+    fn interleave(&mut self, parts: &[Value], groups: usize) -> Value {
+        if groups == 1 || parts.len() == 1 {
+            return self.join(parts);
+        }
+        let parts: Vec<(Value, usize)> = parts.iter().map(|part| (*part, self.graph.width(*part) / groups)).collect();
+        let width = parts.iter().map(|(_, width)| width * groups).sum();
+        self.add(Op::Interleave { parts, groups }, width, "interleave")
     }
 
     /// A concatenation of runs, each of one rate.
@@ -173,25 +190,31 @@ impl Pass<'_> {
         self.join(&parts)
     }
 
-    /// The leaves of the input of a layer with the columns that each meets; what a difference reads, in its place.
-    fn terms(&self, input: Value) -> Vec<(Value, Columns)> {
-        let mut leaves = Vec::new();
-        self.leaves(input, &mut leaves);
-        let mut terms: Vec<(Value, Columns)> = Vec::with_capacity(leaves.len());
+    /// The inputs of a layer over `groups` equal parts of a row, with the columns that each meets; what a difference reads,
+    /// in its place.
+    fn terms(&self, input: Value, groups: usize) -> Vec<Term> {
+        let mut terms: Vec<Term> = Vec::new();
         let mut start = 0;
-        for leaf in leaves {
-            let length = self.graph.width(leaf);
+        for (leaf, length) in self.parts(input, groups) {
             let parts = match *self.graph.op(leaf) {
-                Op::Combine { how: Combine::Subtract, left, right } if self.graph.width(right) == length => {
+                Op::Combine { how: Combine::Subtract, left, right, spread }
+                    if self.graph.width(right) == self.graph.width(leaf)
+                        || (self.graph.width(right) == length && spread == Spread::Cycle) =>
+                {
                     vec![(left, false), (right, true)]
                 }
                 _ => vec![(leaf, false)],
             };
             for (part, is_negative) in parts {
-                let is_same = |known: &&mut (Value, Columns)| known.0 == part && known.1.length == length;
+                let part = self.repeated(part, length);
+                let is_grouped = groups > 1 && self.graph.width(part) != length;
+                let is_same = |known: &&mut Term| known.value == part && known.columns.length == length;
                 match terms.iter_mut().find(is_same) {
-                    Some((_, columns)) => columns.terms.push((start, is_negative)),
-                    None => terms.push((part, Columns { length, terms: vec![(start, is_negative)] })),
+                    Some(term) => term.columns.terms.push((start, is_negative)),
+                    None => {
+                        let columns = Columns { length, terms: vec![(start, is_negative)] };
+                        terms.push(Term { value: part, is_grouped, columns });
+                    }
                 }
             }
             start += length;
@@ -199,9 +222,41 @@ impl Pass<'_> {
         terms
     }
 
-    fn linear(&mut self, input: Value, layer: Layer, width: usize, name: &str) -> Value {
-        let terms = self.terms(input);
-        self.chain(terms, Start::Bias, width, name, |_, columns| Matrix::Layer(layer, columns))
+    /// What is interleaved in a value, with the width that each has in one of `groups` equal parts.
+    fn parts(&self, value: Value, groups: usize) -> Vec<(Value, usize)> {
+        let whole = self.graph.width(value);
+        match self.graph.op(value) {
+            Op::Concat(_) if groups == 1 => {
+                let mut leaves = Vec::new();
+                self.leaves(value, &mut leaves);
+                leaves.into_iter().map(|leaf| (leaf, self.graph.width(leaf))).collect()
+            }
+            Op::Interleave { parts, groups: of } if *of == groups => {
+                let nested = |(part, width): &(Value, usize)| match self.graph.width(*part) == *width {
+                    true => self.parts(*part, 1),
+                    false => self.parts(*part, groups),
+                };
+                parts.iter().flat_map(nested).collect()
+            }
+            _ => vec![(value, whole / groups)],
+        }
+    }
+
+    /// The value that is repeated, if `value` is nothing but `width` columns over and over.
+    fn repeated(&self, value: Value, width: usize) -> Value {
+        match self.graph.op(value) {
+            Op::View { input, start: 0, dims } if self.graph.width(*input) == width => match dims[..] {
+                [(_, 0), (size, 1)] if size == width => *input,
+                [(_, 0)] if width == 1 => *input,
+                _ => value,
+            },
+            _ => value,
+        }
+    }
+
+    fn linear(&mut self, input: Value, layer: Layer, groups: usize, width: usize, name: &str) -> Value {
+        let terms = self.terms(input, groups);
+        self.chain(terms, Start::Bias, groups, width, name, |_, columns| Matrix::Layer(layer, columns))
     }
 
     fn generated(&mut self, input: Value, weight: Value, bias: Option<Value>, width: usize, name: &str) -> Value {
@@ -209,7 +264,7 @@ impl Pass<'_> {
         if !self.rates[weight.0].is_request_constant() {
             let (addend, activation) = (None, Activation::Identity);
             let matrix = Matrix::Value(weight);
-            return self.add(Op::Product { input, matrix, start, addend, activation }, width, name);
+            return self.add(Op::Product { input, matrix, start, addend, activation, groups: 1 }, width, name);
         }
         let mut leaves = Vec::new();
         self.leaves(input, &mut leaves);
@@ -217,10 +272,11 @@ impl Pass<'_> {
         let place = |leaf: Value| {
             let length = self.graph.width(leaf);
             column += length;
-            (leaf, Columns { length, terms: vec![(column - length, false)] })
+            let columns = Columns { length, terms: vec![(column - length, false)] };
+            Term { value: leaf, is_grouped: false, columns }
         };
-        let terms: Vec<(Value, Columns)> = leaves.into_iter().map(place).collect();
-        self.chain(terms, start, width, name, |pass, columns| {
+        let terms: Vec<Term> = leaves.into_iter().map(place).collect();
+        self.chain(terms, start, 1, width, name, |pass, columns| {
             let rows = columns.iter().map(|run| pass.slice(weight, run.terms[0].0 * width, run.length * width));
             let rows: Vec<Value> = rows.collect();
             Matrix::Value(pass.join(&rows))
@@ -230,19 +286,21 @@ impl Pass<'_> {
     /// The products of a layer whose inputs are `terms`, as the head of this file says.
     fn chain(
         &mut self,
-        terms: Vec<(Value, Columns)>,
+        terms: Vec<Term>,
         bias: Start,
+        of: usize,
         width: usize,
         name: &str,
         mut matrix: impl FnMut(&mut Self, Vec<Columns>) -> Matrix,
     ) -> Value {
         let mut groups: [[Group; 5]; 2] = Default::default();
-        for (part, columns) in terms {
-            let is_position = self.graph.sequence(part).is_some();
-            groups[usize::from(is_position)][self.rates[part.0] as usize].push(part, columns);
+        for Term { value, is_grouped, columns } in terms {
+            let is_many = is_grouped || self.graph.sequence(value).is_some();
+            groups[usize::from(is_many)][self.rates[value.0] as usize].push(value, columns);
         }
         let [rows, positions] = groups;
         let activation = Activation::Identity;
+        let part = width / of;
 
         let mut row = None;
         for (rate, Group { parts, columns }) in
@@ -254,7 +312,7 @@ impl Pass<'_> {
                 Some(shared) => (Start::Value(shared), None),
             };
             let (input, matrix) = (self.join(&parts), matrix(self, columns));
-            row = Some(self.add(Op::Product { input, matrix, start, addend, activation }, width, name));
+            row = Some(self.add(Op::Product { input, matrix, start, addend, activation, groups: 1 }, part, name));
         }
 
         let mut position = None;
@@ -266,20 +324,28 @@ impl Pass<'_> {
                 (None, None) => bias,
                 (None, Some(_)) => Start::Zero,
             };
-            let input = self.join(&parts);
+            let input = self.interleave(&parts, of);
             // The row goes into the last product only if that runs as often as the row changes.
             let is_last = i + 1 == count;
             let addend =
                 row.filter(|row| is_last && self.rates[row.0].join(self.rates[input.0]) == self.rates[input.0]);
             let matrix = matrix(self, columns);
-            position = Some(self.add(Op::Product { input, matrix, start, addend, activation }, width, name));
+            position =
+                Some(self.add(Op::Product { input, matrix, start, addend, activation, groups: of }, width, name));
             if addend.is_some() {
                 row = None;
             }
         }
         match (position, row) {
-            (Some(left), Some(right)) => self.add(Op::Combine { how: Combine::Add, left, right }, width, name),
-            (Some(value), None) | (None, Some(value)) => value,
+            (Some(left), Some(right)) => {
+                self.add(Op::Combine { how: Combine::Add, left, right, spread: Spread::Cycle }, width, name)
+            }
+            (Some(value), None) => value,
+            (None, Some(value)) if of == 1 => value,
+            (None, Some(value)) => {
+                let dims = vec![(of, 0), (part, 1)];
+                self.add(Op::View { input: value, start: 0, dims }, width, name)
+            }
             (None, None) => unreachable!("a layer has inputs"),
         }
     }

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .features import INTEGER_MISSING, is_ragged
+from .features import INTEGER_MISSING, flat_ids, is_ragged
 
 
 @dataclasses.dataclass
@@ -21,7 +21,7 @@ class Column:
 
 
 def build(feature: Mapping[str, Any], rows: Sequence[Any] | np.ndarray) -> Column:
-    """The column of a feature (an entry of a description) for `rows`: a value per row, for a bag or sequence a list per row.
+    """The column of a feature (an entry of a description) for `rows`: a value per row, for what has several a list per row.
 
     Arrays of the right type are taken without a copy. None is a missing value.
     """
@@ -33,6 +33,8 @@ def build(feature: Mapping[str, Any], rows: Sequence[Any] | np.ndarray) -> Colum
         bags = [np.atleast_1d(bag) if isinstance(bag, np.ndarray) else list(bag) for bag in rows]
         row_offsets = np.concatenate([[0], np.cumsum([len(bag) for bag in bags])]).astype(np.int64)
         rows = np.concatenate(bags) if bags and all(isinstance(b, np.ndarray) for b in bags) else [v for b in bags for v in b]
+    else:
+        rows = flat_ids(feature, rows)
     transform = feature["transform"]["type"]
     if transform == "bucketize":
         return Column(floats(name, rows, 1), row_offsets=row_offsets)
@@ -42,6 +44,11 @@ def build(feature: Mapping[str, Any], rows: Sequence[Any] | np.ndarray) -> Colum
     if is_text:
         return texts(name, rows, row_offsets)
     return Column(integers(name, rows), row_offsets=row_offsets)
+
+
+def width(feature: Mapping[str, Any]) -> int:
+    """The values of a row of a feature that is not ragged."""
+    return feature.get("width" if feature["kind"] == "dense" else "length", 1)
 
 
 def integers(name: str, values: Iterable[Any]) -> np.ndarray:

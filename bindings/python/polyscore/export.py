@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 
 ALIGNMENT = 64
+# Large tensors are checked this many numbers at a time.
+CHUNK = 1 << 24
 NAMES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtype(np.int64): "I64", np.dtype(np.uint8): "U8"}
 STATISTICS = (".running_mean", ".running_var", ".norm.weight", ".norm.bias")
 
@@ -59,12 +61,14 @@ def is_kept(name: str) -> bool:
     return not name.endswith(".num_batches_tracked")
 
 
-def encode(name: str, value: Any, dtype: str | None) -> tuple[str, tuple[int, ...], bytes]:
-    """Type name, shape and bytes of a weight."""
+def encode(name: str, value: Any, dtype: str | None, may_be_infinite: bool = False) -> tuple[str, tuple[int, ...], Any]:
+    """Type name, shape and bytes of a weight. A contiguous f32 array, such as one mapped from a file, is not copied."""
     array = value.detach().cpu().float().numpy() if hasattr(value, "detach") else np.asarray(value, dtype=np.float32)
-    array = np.ascontiguousarray(array, dtype=np.float32)
-    if not np.isfinite(array).all():
-        raise ExportError(f"{name}: has values that are not finite")
+    array = np.asarray(array, dtype=np.float32, order="C")
+    is_bad = np.isnan if may_be_infinite else is_not_finite
+    flat = array.reshape(-1)
+    if any(is_bad(flat[start : start + CHUNK]).any() for start in range(0, flat.size, CHUNK)):
+        raise ExportError(f"{name}: has values that are not {'numbers' if may_be_infinite else 'finite'}")
     if dtype == "f16" and not name.endswith(STATISTICS):
         with np.errstate(over="ignore"):
             array = array.astype(np.float16)
@@ -74,7 +78,11 @@ def encode(name: str, value: Any, dtype: str | None) -> tuple[str, tuple[int, ..
         bits = array.view(np.uint32).astype(np.uint64)
         rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
         return "BF16", array.shape, rounded.tobytes()
-    return NAMES[array.dtype], array.shape, array.tobytes()
+    return NAMES[array.dtype], array.shape, array.reshape(-1).view(np.uint8).data
+
+
+def is_not_finite(array: np.ndarray) -> np.ndarray:
+    return ~np.isfinite(array)
 
 
 def decode(kind: str, data: bytes) -> np.ndarray:
@@ -92,10 +100,22 @@ def score_golden(
 
     from . import features, networks
 
+    values, candidates, count = check_golden(description, number, request)
     tables = {name: value.shape for name, value in weights.items()}
     twin = networks.build(description, tables)
     twin.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()}, strict=False)
     twin.double().eval()
+    batch = networks.inputs(twin, values, candidates, count)
+    row = features.scenario_row(description, request.get("scenario"))
+    with torch.no_grad():
+        scores = twin(batch, torch.full((count,), row, dtype=torch.int64))
+    return golden_entry(description, number, request, count, {name: value.float().numpy() for name, value in scores.items()})
+
+
+def check_golden(
+    description: Mapping[str, Any], number: int, request: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], Mapping[str, Any], int]:
+    """The values of the request and of its candidates by feature, and the number of these."""
     values, candidates = request.get("request", {}), request.get("candidates", {})
     known_features = {feature["name"] for feature in description["features"]}
     for name in [*values, *candidates]:
@@ -104,12 +124,14 @@ def score_golden(
     counts = {len(column) for column in candidates.values()}
     if len(counts) != 1:
         raise ExportError(f"golden[{number}].candidates: columns have {sorted(counts)} rows, one number is needed")
-    count = counts.pop()
-    batch = networks.inputs(twin, values, candidates, count)
-    row = features.scenario_row(description, request.get("scenario"))
-    with torch.no_grad():
-        scores = twin(batch, torch.full((count,), row, dtype=torch.int64))
+    return values, candidates, counts.pop()
 
+
+def golden_entry(
+    description: Mapping[str, Any], number: int, request: Mapping[str, Any], count: int, scores: Mapping[str, np.ndarray]
+) -> tuple[dict[str, Any], dict[str, tuple[str, tuple[int, ...], bytes]]]:
+    """The golden entry of a request of `count` candidates with the scores of each task, and its tensors."""
+    values, candidates = request.get("request", {}), request.get("candidates", {})
     tensors = {}
     for feature in description["features"]:
         name, is_request = feature["name"], feature["rate"] == "request"
@@ -118,7 +140,7 @@ def score_golden(
             prefix = f"golden.{number}.{'request' if is_request else 'candidates'}.{name}"
             tensors.update(golden_column(prefix, feature, [side[name]] if is_request else side[name]))
     for task in description["tasks"]:
-        task_scores = scores[task["name"]].float().numpy()
+        task_scores = np.asarray(scores[task["name"]], dtype=np.float32)
         tensors[f"golden.{number}.scores.{task['name']}"] = ("F32", task_scores.shape, task_scores.tobytes())
     head: dict[str, Any] = {"candidates": count}
     known_scenario = scenario_name(description, request.get("scenario"))
@@ -144,14 +166,33 @@ def golden_column(
     tensors = {}
     if column.text_offsets is None:
         values = column.values
-        shape = (len(rows), feature.get("width", 1)) if feature["kind"] == "dense" and feature.get("width", 1) > 1 else None
-        tensors[prefix] = (NAMES[values.dtype], shape or values.shape, values.tobytes())
+        width = columns.width(feature)
+        shape = (len(rows), width) if width > 1 else values.shape
+        tensors[prefix] = (NAMES[values.dtype], shape, values.tobytes())
     else:
         tensors[prefix] = ("U8", column.values.shape, column.values.tobytes())
         tensors[f"{prefix}.text_offsets"] = ("I64", column.text_offsets.shape, column.text_offsets.tobytes())
     if column.row_offsets is not None:
         tensors[f"{prefix}.row_offsets"] = ("I64", column.row_offsets.shape, column.row_offsets.tobytes())
     return tensors
+
+
+def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The description of a model file and its tensors, mapped; bf16 ones as their bits, uint16."""
+    types = {name: dtype for dtype, name in NAMES.items()} | {"BF16": np.dtype(np.uint16)}
+    try:
+        data = np.memmap(path, dtype=np.uint8, mode="r")
+        (size,) = struct.unpack("<Q", data[:8].tobytes())
+        header = json.loads(data[8 : 8 + size].tobytes())
+        description = json.loads(header.pop("__metadata__")["polyscore"])
+        tensors = {}
+        for name, entry in header.items():
+            start, end = entry["data_offsets"]
+            part = data[8 + size + start : 8 + size + end]
+            tensors[name] = part.view(types[entry["dtype"]]).reshape(entry["shape"])
+    except (KeyError, TypeError, ValueError, struct.error) as error:
+        raise ExportError(f"{path}: is not a model file: {error}") from error
+    return description, tensors
 
 
 def write(path: str | os.PathLike, description: str, tensors: Mapping[str, tuple[str, tuple[int, ...], bytes]]) -> None:

@@ -22,8 +22,8 @@ class DescriptionError(ValueError):
 
 @dataclasses.dataclass
 class Ids:
-    """Table rows of one feature: `rows` one after the other; row `i` of a bag or sequence has
-    `rows[offsets[i]:offsets[i + 1]]`."""
+    """Table rows of one feature: `rows` one after the other, `length` per row of an `id` feature that has several; row `i`
+    of a bag or sequence has `rows[offsets[i]:offsets[i + 1]]`."""
 
     rows: np.ndarray
     offsets: np.ndarray | None
@@ -95,6 +95,17 @@ def is_ragged(feature: Mapping[str, Any]) -> bool:
     return feature["kind"] in ("ids", "sequence")
 
 
+def flat_ids(feature: Mapping[str, Any], rows: Any) -> Any:
+    """The values of rows one after the other, for an `id` feature; one of several ids has a list of them per row."""
+    length = feature.get("length", 1)
+    if length == 1:
+        return rows
+    for place, row in enumerate(rows):
+        if len(row) != length:
+            raise ValueError(f"{feature['name']}[{place}]: has {len(row)} values, expected {length}")
+    return rows.reshape(-1) if isinstance(rows, np.ndarray) else [value for row in rows for value in row]
+
+
 def ids(feature: Mapping[str, Any], rows: int, values: Sequence[Any] | None, count: int) -> Ids:
     """The table rows of `count` rows of an `id`, `ids` or `sequence` feature; `values` None means that the column is absent.
 
@@ -103,10 +114,12 @@ def ids(feature: Mapping[str, Any], rows: int, values: Sequence[Any] | None, cou
     name = feature["name"]
     lookup = Lookup(feature, rows)
     if values is None:
-        values = {"id": [None], "ids": [[None]], "sequence": [[]]}[feature["kind"]] * count
+        length = feature.get("length", 1)
+        one = None if length == 1 else [None] * length
+        values = {"id": [one], "ids": [[None]], "sequence": [[]]}[feature["kind"]] * count
     if len(values) != count:
         raise ValueError(f"{name}: has {len(values)} rows, expected {count}")
-    flat, offsets = list(values), None
+    flat, offsets = list(values if is_ragged(feature) else flat_ids(feature, values)), None
     if is_ragged(feature):
         flat = [value for bag in values for value in bag]
         offsets = np.concatenate([[0], np.cumsum([len(bag) for bag in values])]).astype(np.int64)

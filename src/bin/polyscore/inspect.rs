@@ -130,7 +130,10 @@ fn rate(feature: &Feature) -> &'static str {
 fn kind(model: &Model, feature: &Feature) -> String {
     let optional = if feature.is_optional() { ", optional" } else { "" };
     match &feature.kind {
-        FeatureKind::Id(lookup) => format!("id of {}{optional}", transform(model, feature, lookup)),
+        FeatureKind::Id { lookup, length } => {
+            let count = if *length > 1 { format!("{length} ids") } else { "id".to_owned() };
+            format!("{count} of {}{optional}", transform(model, feature, lookup))
+        }
         FeatureKind::Ids { lookup, pooling } => {
             format!(
                 "bag ({}) of {}{optional}",

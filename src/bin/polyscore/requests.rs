@@ -147,7 +147,7 @@ fn parse_tasks(model: &Model, tasks: &Value) -> Result<Vec<u32>, String> {
     names.iter().enumerate().map(index).collect()
 }
 
-/// `rows` are the entries of a column: a value each, or an array for a bag or a wide dense feature.
+/// `rows` are the entries of a column: a value each, or an array for a bag, several ids or a wide dense feature.
 fn parse_column(slot: u32, feature: &Feature, path: &str, rows: &[Value], is_indexed: bool) -> Result<Owned, String> {
     let place = |row: usize| if is_indexed { format!("{path}[{row}]") } else { path.to_owned() };
     let is_bag = feature.is_ragged();
@@ -164,7 +164,7 @@ fn parse_column(slot: u32, feature: &Feature, path: &str, rows: &[Value], is_ind
             }
             _ if is_bag => return Err(format!("{}: expected an array of ids", place(row))),
             Value::Null => values.extend((0..width).map(|_| (place(row), value))),
-            _ if width > 1 => return Err(format!("{}: expected an array of {width} numbers", place(row))),
+            _ if width > 1 => return Err(format!("{}: expected an array of {width} values", place(row))),
             _ => values.push((place(row), value)),
         }
         offsets.push(values.len() as i64);

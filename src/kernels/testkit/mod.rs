@@ -1,11 +1,17 @@
 //! Drivers that compare a kernel set with the scalar truth, bit by bit, at sizes around every width; and the truth with
 //! f64. A new set is tested by being in the list.
 
+mod functions;
 mod positions;
 mod products;
+mod reductions;
 mod rows;
+mod selection;
 
-use super::{Activation, Attend, Combine, Dense, Element, Generated, Kernels, Panels, Rows, Span, Start, scalar};
+use super::{
+    Activation, Attend, Combine, Dense, Element, Generated, Kernels, MatMul, Panels, Places, Rare, Reduce, Rows, Span,
+    Start,
+};
 
 /// Widths around the lanes, panels and blocks of panels.
 const WIDTHS: [usize; 14] = [1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 48, 63, 64, 65];
@@ -15,7 +21,7 @@ const ROWS: [usize; 16] = [1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 48, 65, 66, 67, 96, 
 
 const ELEMENTS: [Element; 3] = [Element::F32, Element::F16, Element::Bf16];
 
-const ACTIVATIONS: [Activation; 10] = [
+const ACTIVATIONS: [Activation; 51] = [
     Activation::Identity,
     Activation::Relu,
     Activation::LeakyRelu(0.01),
@@ -27,6 +33,63 @@ const ACTIVATIONS: [Activation; 10] = [
     // Above every painted value, below some edges.
     Activation::Threshold(2.1),
     Activation::InverseSqrt(1e-3),
+    Activation::Abs,
+    Activation::Negate,
+    Activation::Exp,
+    Activation::Log,
+    Activation::Sqrt,
+    Activation::Reciprocal,
+    Activation::Square,
+    Activation::Erf,
+    Activation::Gelu,
+    Activation::GeluTanh,
+    Activation::Elu { alpha: 1.3 },
+    Activation::Selu { alpha: 1.673_263_2, gamma: 1.050_701 },
+    Activation::Celu { alpha: 0.7 },
+    Activation::Softplus,
+    Activation::Softsign,
+    Activation::Mish,
+    Activation::HardSigmoid { scale: 0.2, shift: 0.5 },
+    Activation::HardSwish,
+    Activation::ThresholdedRelu { alpha: 0.6 },
+    Activation::Clip { low: -0.5, high: f32::INFINITY },
+    Activation::Clip { low: f32::NEG_INFINITY, high: -2.5 },
+    Activation::Floor,
+    Activation::Ceil,
+    Activation::Round,
+    Activation::Truncate,
+    Activation::Sign,
+    Activation::Not,
+    Activation::IsNan,
+    Activation::IsInf,
+    Activation::Rare(Rare::Power { exponent: 3.0 }),
+    Activation::Rare(Rare::Sin),
+    Activation::Rare(Rare::Cos),
+    Activation::Rare(Rare::Tan),
+    Activation::Rare(Rare::Asin),
+    Activation::Rare(Rare::Acos),
+    Activation::Rare(Rare::Atan),
+    Activation::Rare(Rare::Sinh),
+    Activation::Rare(Rare::Cosh),
+    Activation::Rare(Rare::Asinh),
+    Activation::Rare(Rare::Acosh),
+    Activation::Rare(Rare::Atanh),
+];
+
+const COMBINATIONS: [Combine; 13] = [
+    Combine::Add,
+    Combine::Subtract,
+    Combine::Multiply,
+    Combine::Divide,
+    Combine::Maximum,
+    Combine::Minimum,
+    Combine::Power,
+    Combine::Modulo,
+    Combine::Remainder,
+    Combine::Equal,
+    Combine::Less,
+    Combine::LessEqual,
+    Combine::Prelu,
 ];
 
 /// What guards the memory around outputs.
@@ -139,8 +202,20 @@ fn what_lies_around_an_output_stays() {
     let shared = Generated { weight: Span { stride: 0, ..matrix }, ..generated };
     let scratch = span(800, 0, 6 * 16);
     let attend = Attend { queries: narrow, keys: span(9, 5, 4), base: None, rows: Rows::Mean, scratch, output: column };
+    let matmul = MatMul {
+        left: span(0, 7, 6),
+        right: span(9, 3, 24),
+        output: Span { width: 8, ..output },
+        batch: 2,
+        height: 1,
+        inner: 3,
+        columns: 4,
+        is_transposed: false,
+    };
+    let turned = MatMul { is_transposed: true, ..matmul };
+    let places = Places::new(&(0..width as u32).map(|place| (place * 4) % 19).collect::<Vec<_>>());
     type Call<'a> = &'a dyn Fn(&Kernels, &mut [f32]);
-    let calls: [(&str, Span, usize, Call<'_>); 16] = [
+    let calls: [(&str, Span, usize, Call<'_>); 25] = [
         ("dense", output, rows, &|set, memory| set.dense(memory, rows, &dense)),
         ("unary", output, rows, &|set, memory| set.unary(memory, rows, activation, input, output)),
         ("generated", output, rows, &|set, memory| set.generated(memory, rows, &generated)),
@@ -161,6 +236,22 @@ fn what_lies_around_an_output_stays() {
         ("weighted pool", output, 1, &|set, memory| set.pool(memory, rows, input, Some(span(9, 5, 3)), false, output)),
         ("softmax down", output, rows, &|set, memory| set.softmax_down(memory, rows, input, output)),
         ("attend", column, rows, &|set, memory| set.attend(memory, rows, &attend)),
+        ("choose", output, rows, &|set, memory| set.choose(memory, rows, input, input, span(0, 1, 1), output)),
+        ("reduce across", Span { width: 3, ..output }, rows, &|set, memory| {
+            set.reduce(memory, rows, Reduce::Sum, 1, wide, Span { width: 3, ..output });
+        }),
+        ("reduce down", output, rows, &|set, memory| set.reduce(memory, rows, Reduce::Max, width, wide, output)),
+        ("view", output, rows, &|set, memory| set.view(memory, rows, input, &places, output)),
+        ("pick", output, rows, &|set, memory| set.pick(memory, rows, wide, span(5, 3, 3), 1, output)),
+        ("top k", Span { width: 8, ..output }, rows, &|set, memory| {
+            set.top_k(memory, rows, Span { width: 14, ..input }, 2, false, Span { width: 8, ..output });
+        }),
+        ("matmul", matmul.output, rows, &|set, memory| set.matmul(memory, rows, &matmul)),
+        ("matmul transposed", matmul.output, rows, &|set, memory| set.matmul(memory, rows, &turned)),
+        ("matmul of one row", Span { width: 4, ..output }, rows, &|set, memory| {
+            let (left, right, output) = (span(0, 3, 3), span(9, 3, 12), Span { width: 4, ..output });
+            set.matmul(memory, rows, &MatMul { left, right, output, batch: 1, ..matmul });
+        }),
     ];
     for kernels in Kernels::available() {
         for (name, output, rows, call) in &calls {
@@ -182,42 +273,6 @@ fn ulps(actual: f32, expected: f64) -> f64 {
     let nearest = expected as f32;
     let unit = f64::from(f32::from_bits(nearest.abs().to_bits() + 1)) - f64::from(nearest.abs());
     (f64::from(actual) - expected).abs() / unit
-}
-
-#[test]
-fn functions_are_within_their_stated_errors() {
-    let worst = |low: f32, high: f32, actual: fn(f32) -> f32, expected: fn(f64) -> f64| {
-        let samples = 400_000;
-        let sample = |i: i32| low + (high - low) * (i as f32 / samples as f32);
-        (0..=samples).map(sample).map(|x| ulps(actual(x), expected(f64::from(x)))).fold(0.0, f64::max)
-    };
-    let exp = worst(-87.0, 87.0, scalar::exp, f64::exp);
-    let sigmoid = worst(-86.0, 86.0, scalar::sigmoid, |x| 1.0 / (1.0 + (-x).exp()));
-    let tanh = worst(-20.0, 20.0, scalar::tanh, f64::tanh);
-    let root = |x| scalar::activate(Activation::InverseSqrt(1e-5), x);
-    let root = worst(0.0, 50.0, root, |x| 1.0 / (x + f64::from(1e-5f32)).sqrt());
-    let affine = |x| scalar::activate(Activation::Affine { scale: 1.7, shift: -0.3 }, x);
-    let affine = worst(-3.0, 3.0, affine, |x| x * f64::from(1.7f32) + f64::from(-0.3f32));
-    let all = [exp, sigmoid, tanh, root, affine];
-    assert!(exp <= 1.0 && sigmoid <= 3.0 && tanh <= 2.0 && root <= 2.0 && affine <= 0.500_001, "{all:?}");
-    assert!(all.iter().all(|worst| *worst > 0.49), "the measure is blind: {all:?}");
-}
-
-#[test]
-fn functions_saturate_and_keep_nan() {
-    assert_eq!(scalar::exp(f32::NEG_INFINITY), scalar::exp(-100.0));
-    assert!(scalar::exp(-100.0) < 1.2e-38 && scalar::exp(f32::INFINITY) == scalar::exp(87.0));
-    assert_eq!([scalar::sigmoid(f32::INFINITY), scalar::sigmoid(30.0)], [1.0, 1.0]);
-    assert!(scalar::sigmoid(f32::NEG_INFINITY) > 0.0 && scalar::sigmoid(f32::NEG_INFINITY) < 1e-37);
-    assert_eq!([scalar::tanh(f32::INFINITY), scalar::tanh(-50.0)], [1.0, -1.0]);
-    assert_eq!(scalar::tanh(-0.0).to_bits(), (-0.0f32).to_bits());
-    let threshold = |x| scalar::activate(Activation::Threshold(0.5), x);
-    assert_eq!(
-        [-0.6, -0.5, -0.0, 0.5, 0.6].map(threshold).map(f32::to_bits),
-        [-0.6, 0.0, 0.0, 0.0, 0.6].map(f32::to_bits)
-    );
-    assert!(ACTIVATIONS.iter().all(|activation| scalar::activate(*activation, f32::NAN).is_nan()));
-    assert!(scalar::exp(f32::NAN).is_nan() && scalar::sigmoid(f32::NAN).is_nan() && scalar::tanh(f32::NAN).is_nan());
 }
 
 #[test]

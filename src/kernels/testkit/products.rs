@@ -3,7 +3,7 @@
 use super::{
     ACTIVATIONS, ELEMENTS, ROWS, WIDTHS, assert_near, compare, magnitude, memory, paint, row, span, sum_of_products,
 };
-use crate::kernels::{Activation, Dense, Element, Generated, Kernels, Panels, Span, Start};
+use crate::kernels::{Activation, Dense, Element, Generated, Kernels, MatMul, Panels, Span, Start};
 
 #[test]
 fn dense_has_the_bits_of_the_truth() {
@@ -207,4 +207,94 @@ fn a_matrix_outside_the_memory_is_caught() {
     let mut run = GeneratedCase::new(Place::PerRow, 3, 4, 5, 0);
     run.call.weight.stride = run.memory.len();
     Kernels::select(None).expect("a set").generated(&mut run.memory.clone(), 3, &run.call());
+}
+
+/// Batch, height, inner and columns, around the strips and the lanes.
+const MATRICES: [[usize; 4]; 12] = [
+    [1, 1, 5, 7],
+    [1, 1, 16, 1],
+    [2, 1, 17, 33],
+    [4, 1, 50, 8],
+    [3, 2, 1, 4],
+    [1, 3, 40, 16],
+    [2, 5, 8, 3],
+    [2, 7, 16, 20],
+    [3, 8, 33, 5],
+    [1, 13, 7, 40],
+    [2, 50, 8, 50],
+    [1, 64, 300, 17],
+];
+
+/// A call over painted matrices, each side shared by the batch or not, with the output behind them.
+fn matmul_case(
+    [batch, height, inner, columns]: [usize; 4],
+    rows: usize,
+    is_transposed: bool,
+    is_shared: [bool; 2],
+) -> (Vec<f32>, MatMul) {
+    let matrices = |is_shared: bool| if is_shared { 1 } else { batch };
+    let left = matrices(is_shared[0]) * height * inner;
+    let right = matrices(is_shared[1]) * inner * columns;
+    let left = span(1, left + 1, left);
+    let right = span(2 + rows * left.stride, right, right);
+    let painted = right.offset + rows * right.stride;
+    let output = span(painted + 1, batch * height * columns + 2, batch * height * columns);
+    let call = MatMul { left, right, output, batch, height, inner, columns, is_transposed };
+    (memory(painted, output.offset + rows * output.stride), call)
+}
+
+fn matmul_cases() -> impl Iterator<Item = (usize, Vec<f32>, MatMul)> {
+    let flags = [false, true];
+    let shared = flags.into_iter().flat_map(move |left| flags.map(|right| [left, right]));
+    let options = shared.flat_map(move |shared| flags.map(|is_transposed| (shared, is_transposed)));
+    let cases = MATRICES.into_iter().flat_map(move |shape| options.clone().map(move |option| (shape, option)));
+    cases.flat_map(|(shape, (is_shared, is_transposed))| {
+        [1, 3].map(|rows| {
+            let (memory, call) = matmul_case(shape, rows, is_transposed, is_shared);
+            (rows, memory, call)
+        })
+    })
+}
+
+#[test]
+fn matmul_has_the_bits_of_the_truth() {
+    for (rows, start, call) in matmul_cases() {
+        for right in [call.right, Span { stride: 0, ..call.right }] {
+            let call = MatMul { right, ..call };
+            compare(&(rows, call), &start, |set, memory| set.matmul(memory, rows, &call));
+        }
+    }
+}
+
+#[test]
+fn matmul_follows_the_formula() {
+    for (rows, start, call) in matmul_cases() {
+        let MatMul { left, right, output, batch, height, inner, columns, is_transposed } = call;
+        let kernels = Kernels::select(None).expect("a set");
+        let mut memory = start;
+        kernels.matmul(&mut memory, rows, &call);
+        for r in 0..rows {
+            let (x, y, z) = (row(&memory, left, r), row(&memory, right, r), row(&memory, output, r));
+            for (b, i, j) in (0..z.len()).map(|at| (at / columns / height, at / columns % height, at % columns)) {
+                let [x_first, y_first] = [(x.len(), height * inner), (y.len(), inner * columns)]
+                    .map(|(width, matrix)| if width == batch * matrix { b * matrix } else { 0 });
+                let x = &x[x_first + i * inner..][..inner];
+                let y: Vec<f64> = (0..inner)
+                    .map(|k| y[y_first + if is_transposed { j * inner + k } else { k * columns + j }])
+                    .collect();
+                let actual = memory[output.offset + r * output.stride + (b * height + i) * columns + j];
+                // As many roundings as there are products, at most.
+                let magnitude = magnitude(x, &y) * (1.0 + inner as f64 / 16.0);
+                assert_near(&(r, b, i, j, call), actual, sum_of_products(x, &y), magnitude);
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "matmul inputs")]
+fn matrices_that_do_not_fit_are_caught() {
+    let (mut memory, call) = matmul_case([2, 3, 4, 5], 1, false, [false, false]);
+    let right = Span { width: call.right.width - 1, ..call.right };
+    Kernels::select(None).expect("a set").matmul(&mut memory, 1, &MatMul { right, ..call });
 }

@@ -1,8 +1,8 @@
 //! Functions of elements and of rows, and the rows of tables.
 
 use super::{
-    ACTIVATIONS, EDGES, ELEMENTS, GUARD, WIDTHS, assert_near, compare, magnitude, memory, paint, row, span,
-    sum_of_products, ulps,
+    ACTIVATIONS, COMBINATIONS, EDGES, ELEMENTS, GUARD, WIDTHS, assert_near, compare, magnitude, memory, paint, row,
+    span, sum_of_products, ulps,
 };
 use crate::kernels::{Activation, Combine, Element, Kernels, Pooling, Span, Table};
 
@@ -23,15 +23,17 @@ fn elementwise_has_the_bits_of_the_truth() {
                     compare(&what, &start, |set, memory| set.unary(memory, rows, activation, input, input));
                 }
             }
-            for how in [Combine::Add, Combine::Subtract, Combine::Multiply] {
+            for how in COMBINATIONS {
                 for right in [input, Span { stride: 0, ..input }, span(1, 0, 1), span(0, 1, 1)] {
                     compare(&(width, rows, how), &start, |set, memory| {
                         set.combine(memory, rows, how, input, right, output);
                     });
                 }
-                let start = memory(start.len(), start.len());
-                compare(&(width, rows, how, "in place"), &start, |set, memory| {
-                    set.combine(memory, rows, how, input, output, input);
+            }
+            let start_in_place = memory(start.len(), start.len());
+            for (how, target) in [Combine::Add, Combine::Divide].into_iter().flat_map(|h| [(h, input), (h, output)]) {
+                compare(&(width, rows, how, "in place"), &start_in_place, |set, memory| {
+                    set.combine(memory, rows, how, input, output, target);
                 });
             }
             let (scale, shift): (Vec<f32>, Vec<f32>) = (0..width).map(|c| (paint(c), paint(c * 5))).unzip();
@@ -39,17 +41,6 @@ fn elementwise_has_the_bits_of_the_truth() {
                 set.affine(memory, rows, input, &scale, &shift, output);
             });
             compare(&(width, rows, "copy"), &start, |set, memory| set.copy(memory, rows, input, output));
-        }
-    }
-}
-
-#[test]
-fn combine_takes_the_right_side_from_the_left() {
-    for kernels in Kernels::available() {
-        for (how, expected) in [(Combine::Add, 2.25), (Combine::Subtract, 1.75), (Combine::Multiply, 0.5)] {
-            let mut memory = [2.0, 2.0, 0.25, GUARD, GUARD];
-            kernels.combine(&mut memory, 1, how, span(0, 2, 2), span(2, 1, 1), span(3, 2, 2));
-            assert_eq!(memory[3..], [expected; 2], "{} {how:?}", kernels.name());
         }
     }
 }

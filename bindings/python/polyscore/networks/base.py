@@ -35,7 +35,7 @@ class Dice(nn.Module):
         self.alpha = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        flat = x.reshape(-1, x.shape[-1])
+        flat = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
         p = torch.sigmoid(self.norm(flat)).reshape(x.shape)
         return x * (p * (1 - self.alpha) + self.alpha)
 

@@ -65,7 +65,7 @@ class Behaviour(nn.Module):
             pooled = rows.sum(dim=2)
             if self.pooling == "mean":
                 pooled = pooled / counts.clamp(min=1)[:, None, None]
-        return self.out(pooled.reshape(len(h), -1))
+        return self.out(pooled.reshape(h.shape[0], -1))
 
 
 class DFFM(Network):

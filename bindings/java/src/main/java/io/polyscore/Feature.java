@@ -91,7 +91,7 @@ public final class Feature {
         return value;
     }
 
-    /** Values a row: the width of a dense feature, else 1. */
+    /** Values a row: the width of a dense feature, the ids of an id feature, else 1. */
     public int width() {
         return width;
     }
