@@ -357,7 +357,7 @@ fn damaged_containers_are_refused() {
 fn damaged_headers_are_refused() {
     let zip = "\"embeddings.zip.weight\":{\"dtype\":\"F32\",\"shape\":[3, 2],\"data_offsets\":[124,148]}";
     let changed = |from: &str, to: &str| header_with(zip, &zip.replacen(from, to, 1));
-    let eight = "is not of 1 to 256 letters, digits, `_`, `.` and `-`";
+    let eight = "is not of 1 to 256 letters, digits, `_`, `.`, `:`, `/` and `-`";
     let name = |name: &str| with(|parts| parts.tensor(name, "F32", &[0], vec![]));
     let bad_name = |shown: &str| -> &'static str { format!("tensor name {shown} {eight}").leak() };
     check(
@@ -743,7 +743,7 @@ fn networks_that_do_not_exist_are_refused_by_their_path() {
             ("a network nobody knows", set("/network", "type", json!("transformer")), {
                 (Description, "network.type", {
                     "`transformer` is not one of adasparse, adatt, adl, aitm, apg, causalint, dbmtl, dffm, escm2, esmm, \
-                     hamur, hmoe, home, m2m, m3oe, mmoe, pepnet, ple, sarnet, shared_bottom, star, stem, taml"
+                     graph, hamur, hmoe, home, m2m, m3oe, mmoe, pepnet, ple, sarnet, shared_bottom, star, stem, taml"
                 })
             }),
             ("a key nobody knows", set("/network", "gates", json!([])), {
@@ -946,11 +946,11 @@ fn golden_requests_that_do_not_fit_or_do_not_hold_are_refused() {
                 (BadTensor, history, "has shape [3], expected [2]")
             }),
             ("text offsets past the bytes", replaced(zip, "I64", &[2], i64s(&[0, 6])), (BadTensor, zip, offsets)),
-            ("a score above one", replaced("golden.0.scores.ctr", "F32", &[2], f32s(&[0.5, 1.5])), {
-                (BadTensor, "golden.0.scores.ctr", "element 1 is not in 0..=1")
+            ("an infinite score", replaced("golden.0.scores.ctr", "F32", &[2], f32s(&[0.5, f32::INFINITY])), {
+                (BadTensor, "golden.0.scores.ctr", "element 1 is not a finite number")
             }),
             ("a score that is NaN", replaced("golden.0.scores.ctr", "F32", &[2], f32s(&[f32::NAN, 0.5])), {
-                (BadTensor, "golden.0.scores.ctr", "element 0 is not in 0..=1")
+                (BadTensor, "golden.0.scores.ctr", "element 0 is not a finite number")
             }),
             ("a score that does not hold", replaced("golden.0.scores.ctr", "F32", &[2], f32s(&[0.5, 0.25])), {
                 (Golden, "golden.requests[0]", {

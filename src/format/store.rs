@@ -333,7 +333,7 @@ impl Index {
 
 /// Whether a name leads to a file in the folder of the index and nowhere else.
 fn is_shard_name(name: &str) -> bool {
-    header::is_tensor_name(name) && !name.starts_with('.') && name.ends_with(SHARD_SUFFIX)
+    header::is_tensor_name(name) && !name.contains(['/', ':']) && !name.starts_with('.') && name.ends_with(SHARD_SUFFIX)
 }
 
 #[cfg(test)]

@@ -104,7 +104,7 @@ fn check(tensors: &[Tensor<'_>]) -> Result<(), Error> {
     for tensor in tensors {
         let refuse = |detail: &str| Err(Error::new(ErrorKind::Tensor, tensor.name, detail));
         if !is_tensor_name(tensor.name) {
-            return refuse("is not of 1 to 256 letters, digits, `_`, `.` and `-`");
+            return refuse("is not of 1 to 256 letters, digits, `_`, `.`, `:`, `/` and `-`");
         }
         if tensor.name.starts_with(PADDING_PREFIX) {
             return refuse("has a name that is reserved for padding");

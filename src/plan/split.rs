@@ -37,7 +37,9 @@ pub fn split(graph: &Graph, features: &[Rate]) -> Graph {
             Op::BatchNorm { input, norm, .. } => {
                 pass.per_run(input, &node.name, |_, part, start| Op::BatchNorm { input: part, norm, start })
             }
-            Op::Combine { how, left, right, spread } if pass.graph.width(right) == node.width && node.width > 1 => {
+            Op::Combine { how, left, right, spread }
+                if pass.graph.width(right) == node.width && node.width > 1 && pass.is_divided(left, right) =>
+            {
                 let mixed = if pass.runs(left).len() > 1 { left } else { right };
                 pass.per_run(mixed, &node.name, |pass, part, at| {
                     let [left, right] = [left, right].map(|side| pass.slice(side, at, pass.graph.width(part)));
@@ -177,6 +179,20 @@ impl Pass<'_> {
             _ => Op::Slice { input: value, start },
         };
         self.add(op, width, "slice")
+    }
+
+    /// Whether what combines two values changes at another rate in some columns than in others.
+    fn is_divided(&self, left: Value, right: Value) -> bool {
+        let runs = [left, right].map(|value| self.runs(value));
+        if runs.iter().flatten().any(|(part, _)| self.graph.sequence(*part).is_some()) {
+            return true;
+        }
+        let [left, right] = runs.map(|runs| runs.iter().map(|(part, _)| self.rates[part.0]).collect::<Vec<Rate>>());
+        let (some, other) = if left.len() > 1 { (left, right) } else { (right, left) };
+        match other[..] {
+            [other] => some.iter().any(|rate| rate.join(other) != some[0].join(other)),
+            _ => true,
+        }
     }
 
     /// `make` of each run of `value`, side by side.

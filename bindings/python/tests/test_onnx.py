@@ -244,6 +244,39 @@ def test_columns_of_one_input_with_tables_of_their_own_are_numbers_that_are_look
     agrees(split, feeds)
 
 
+WRAPPED = {
+    "as Keras does": ["l = Less(i, zero)", "c = Cast <to = 7> (l)", "n = Not(l)", "d = Cast <to = 7> (n)", "w = Add(i, nine)",
+                      "p = Mul(c, w)", "q = Mul(i, d)", "j = Add(p, q)"],
+    "as PyTorch does": ["l = Less(i, zero)", "w = Add(i, nine)", "j = Where(l, w, i)"],
+    "padding as row 0": ["j = Max(i, zero)"],
+    "columns in another order": ["r = Slice(i, last, first, one, last)", "l = Less(r, zero)", "w = Add(r, nine)",
+                                 "j = Where(l, w, r)"],
+}
+COMPUTED = {
+    "a remainder": ["j = Mod(i, nine)"],
+    "clipped": ["e = Cast <to = 7> (eight)", "j = Min(i, e)"],
+    "shifted": ["k = Add(i, one0)", "j = Mod(k, nine)"],
+    "one id that is another": ["l = Equal(i, four)", "j = Where(l, zero, i)"],
+    "the mean of ids": ["f = Cast <to = 1> (i)", "m = ReduceMean(f, one)", "n = Sub(f, f)", "o = Add(m, n)", "j = Cast <to = 7> (o)"],
+    "the negative from the other end": ["a = Abs(i)", "j = Identity(a)"],
+}
+ID_CONSTANTS = {"zero": np.array(0), "nine": np.array(9), "eight": np.array(8), "four": np.array(4), "one0": np.array(1),
+                "one": i64(1), "last": i64(-1), "first": i64(-(2**62)), "axes": i64(1, 2), "table": numbers(9, 4)}
+
+
+@pytest.mark.parametrize("name", [*WRAPPED, *COMPUTED])
+def test_ids_that_are_wrapped_are_ids_and_those_that_are_computed_are_not(tmp_path, name):
+    nodes = [*(WRAPPED | COMPUTED)[name], "e = Gather(table, j)" if name != "clipped" else "g = Gather(table, j)"]
+    nodes += [f"y = ReduceSum <keepdims = 0> ({'g' if name == 'clipped' else 'e'}, axes)"]
+    path = save(tmp_path, nodes, {"i": ("int64", ["n", 3])}, ID_CONSTANTS)
+    conversion = build(path, Options())
+    operations = {step["op"] for step in conversion.live}
+    assert features_of(conversion)["i"]["kind"] == ("id" if name in WRAPPED else "dense")
+    assert ("embedding" in operations) == (name in WRAPPED)
+    below = 1000 if name in ("a remainder", "clipped", "shifted") else 9
+    agrees(conversion, {"i": RNG.integers(0, below, (6, 3))})
+
+
 def test_a_wide_matrix_is_split_into_features(tmp_path):
     nodes = ["u = Slice(X, s0, s1, axis)", "h = Slice(X, s1, s5, axis)", "d = Slice(X, s5, s7, axis)", "ui = Cast <to = 7> (u)",
              "hi = Cast <to = 7> (h)", "ue = Gather(table, ui)", "he = Gather(table, hi)", "c = Concat <axis = 1> (ue, he)",
@@ -271,6 +304,50 @@ def test_entries_of_features_can_be_set(ranker):
     conversion = build(ranker, Options(**RATES, features={"user": {"transform": transform, "missing": 0}}))
     assert features_of(conversion)["user"]["transform"] == transform
     refused(ranker, "features: `usr`", "`user`", features={"usr": {}})
+
+
+# The engine.
+
+
+def scored(path: pathlib.Path, scenario: Any, request: Mapping[str, Any], candidates: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    with polyscore.Model(path) as model, model.scorer() as scorer:
+        assert model.info()["golden_requests"] == 3
+        scorer.prepare(scenario, request)
+        return scorer.score(candidates)
+
+
+@pytest.mark.parametrize("count", [1, 7, 130])
+def test_the_engine_scores_as_onnx_runtime(ranker, tmp_path, count):
+    convert(ranker, tmp_path / "net.safetensors", **RATES)
+    request = {"user": 7, "context": numbers(3)}
+    candidates = {"ad": RNG.integers(0, 20, count), "seen": numbers(count)}
+    scores = scored(tmp_path / "net.safetensors", None, request, candidates)
+    feeds = {"user": np.full(count, 7), "context": np.tile(request["context"], (count, 1)), "ad": candidates["ad"],
+             "seen": candidates["seen"][:, None]}
+    (expected,) = runtime(ranker, feeds)
+    np.testing.assert_allclose(np.stack([scores["ctr"], scores["cvr"]], 1), expected, rtol=0, atol=1e-6)
+
+
+def test_what_only_the_request_decides_is_computed_once(ranker, tmp_path):
+    convert(ranker, tmp_path / "net.safetensors", **RATES)
+    with polyscore.Model(tmp_path / "net.safetensors") as model:
+        dense = [line.split() for line in model.plan().splitlines() if " dense " in line]
+    shapes = {(line[1], line[2]): line[5] for line in dense}
+    assert shapes[("request", "request")] == "11x9"
+    assert sum(int(line[5].split("x")[0]) for line in dense if line[5].endswith("x9")) == 16
+
+
+def test_the_engine_takes_histories_scenarios_and_inputs_of_one_row(tmp_path):
+    nodes = ["e = Gather(table, hist)", "h = ReduceMean <keepdims = 0> (e, axis)", "g = Gather(gates, domain)", "m = Mul(h, g)",
+             "c = Add(m, bias)", "d = Mul(c, x)", "y = ReduceSum <keepdims = 0> (d, axis)"]
+    inputs = {"hist": ("int64", ["n", 5]), "domain": ("int64", ["n"]), "bias": ("float", [1, 4]), "x": ("float", ["n", 4])}
+    path = save(tmp_path, nodes, inputs, {"table": numbers(9, 4), "gates": numbers(3, 4), "axis": i64(1)})
+    convert(path, tmp_path / "net.safetensors", request=["hist", "bias"], scenario="domain")
+    request, x = {"hist": [1, 2, 8, 0, 0], "bias": numbers(4)}, numbers(6, 4)
+    for scenario in range(3):
+        scores = scored(tmp_path / "net.safetensors", str(scenario), request, {"x": x})
+        feeds = {"hist": np.tile(i64(*request["hist"]), (6, 1)), "domain": np.full(6, scenario), "bias": request["bias"][None], "x": x}
+        np.testing.assert_allclose(scores["y"], runtime(path, feeds)[0], rtol=1e-5, atol=1e-6)
 
 
 # Options that do not fit.
@@ -380,7 +457,7 @@ def test_a_graph_with_a_fixed_batch_inside_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("nodes, words", [
-    (["y, h = GRU <hidden_size = 4> (x, w, w)"], ["GRU0", "fixed length"]),
+    (["y = Unique(x)"], ["Unique0", "mask"]),
     (["y = NonZero(x)"], ["NonZero0", "mask"]),
     (["y = RandomNormalLike(x)"], ["RandomNormalLike0", "evaluation mode"]),
     (["y = SequenceConstruct(x, x)"], ["SequenceConstruct0", "stack"]),
@@ -786,7 +863,7 @@ def test_the_command_lists_what_is_covered(tmp_path):
     done = run("ops", cwd=tmp_path)
     lines = [line.split()[0] for line in done.stdout.splitlines() if line]
     assert done.returncode == 0
-    assert {"Gemm", "Einsum", "Gather", "ScatterND", "LayerNormalization", "If", "GRU"} <= set(lines)
+    assert {"Gemm", "Einsum", "Gather", "ScatterND", "LayerNormalization", "If", "GRU", "Loop"} <= set(lines)
 
 
 def test_explain_has_a_line_for_every_node(ranker):

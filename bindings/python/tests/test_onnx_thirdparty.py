@@ -113,7 +113,7 @@ def test_graphs_score_as_pytorch_in_onnx_runtime(exported, name, exporter):
         exported(name, exporter)
 
 
-def convert(model: Model, graph: pathlib.Path, out: pathlib.Path) -> None:
+def convert(model: Model, graph: pathlib.Path, out: pathlib.Path) -> onnx.Conversion:
     """Converts with the rates, tasks and columns that the model has."""
     inputs = thirdparty_models.graph_inputs(graph)
     known = [column for column in model.columns if model.is_wide or column.name in inputs]
@@ -123,7 +123,7 @@ def convert(model: Model, graph: pathlib.Path, out: pathlib.Path) -> None:
     options["scenario"] = next(iter(named["scenario"]), None)
     if model.is_wide:
         options["columns"] = {"x": [(column.name, column.width) for column in model.columns]}
-    onnx.convert(graph, out, **options)
+    return onnx.convert(graph, out, **options)
 
 
 def scores_of(model: Model, values: dict[str, torch.Tensor], count: int) -> dict[str, np.ndarray]:

@@ -241,6 +241,7 @@ def main() -> None:
     import pathlib
     import sys
 
+    import graph
     import polyscore
 
     folder = pathlib.Path(sys.argv[1])
@@ -252,6 +253,7 @@ def main() -> None:
         golden = [request(seed, count, description["features"]) for seed, count in ((100, 3), (101, 5))]
         path = folder / f"{name}.safetensors"
         polyscore.export(description, twin(description).state_dict(), path, golden=golden, dtype=dtype)
+    graph.save(folder / "graph.safetensors")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ except ImportError as error:
     raise ImportError("polyscore.onnx needs the package onnx: pip install 'polyscore[onnx]'") from error
 
 from . import (  # noqa: F401
-    arithmetic, convolutions, lookups, movement, norms, products, quantization, reductions,
+    arithmetic, convolutions, lookups, movement, norms, products, quantization, recurrent, reductions,
 )
 from .convert import Conversion, convert
 from .explain import explain

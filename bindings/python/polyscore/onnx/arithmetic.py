@@ -217,7 +217,7 @@ def is_neutral(node: Node, name: str, tensor: Tensor, is_left: bool) -> bool:
 
 
 def combined(node: Node, name: str, left: Operand, right: Operand) -> int:
-    """The value of a function of two operands of one shape. `narrow - wide` is `-wide + narrow`, without a wide copy."""
+    """The value of a function of two operands of one shape."""
     if name in COMMUTATIVE and left.is_constant:
         left, right = right, left
     by_number = with_number(node, name, left, right)
@@ -226,14 +226,21 @@ def combined(node: Node, name: str, left: Operand, right: Operand) -> int:
     (narrow_left, is_each_left), (narrow_right, is_each) = left.narrow(), right.narrow()
     if name in COMMUTATIVE and narrow_left.size < narrow_right.size:
         left, right = right, left
-        narrow_right, is_each = right.narrow()
+        narrow_left, is_each_left, narrow_right, is_each = narrow_right, is_each, narrow_left, is_each_left
     size = left.size
-    if name == "subtract" and narrow_left.size < size == narrow_right.size:
-        turned = node.add("function", [right.value(node)], size, function="negate")
-        each = True if is_each_left and narrow_left.size > 1 else None
-        return node.add("combine", [turned, narrow_left.value(node)], size, function="add", each=each)
     each = True if is_each and 1 < narrow_right.size < size else None
-    return node.add("combine", [left.value(node), narrow_right.value(node)], size, function=name, each=each)
+    wide = repeated(node, narrow_left, is_each_left, size) if narrow_left.size < size else left.value(node)
+    return node.add("combine", [wide, narrow_right.value(node)], size, function=name, each=each)
+
+
+def repeated(node: Node, narrow: Operand, is_each: bool, size: int) -> int:
+    """The elements over and over, or each over and over; a constant is written out."""
+    count = size // narrow.size
+    places = np.arange(narrow.size)
+    if narrow.is_constant:
+        return narrow.select(np.repeat(places, count) if is_each else np.tile(places, count), (size,)).value(node)
+    sizes, strides = ([narrow.size, count], [1, 0]) if is_each else ([count, narrow.size], [0, 1])
+    return node.add("view", [narrow.value(node)], size, start=0, sizes=sizes, strides=strides)
 
 
 def with_number(node: Node, name: str, left: Operand, right: Operand) -> int | None:

@@ -19,6 +19,9 @@ from .tensor import Row, Tensor, constant, period
 # The place of an element of a constant is told as a column of this value.
 CONSTANT = -2
 
+# More runs of one rate are brought together.
+MOST_RUNS = 16
+
 # A rate as bits, so that the rate of what reads two values is their `or`.
 BITS = {"model": 0, "request": 1, "item": 2, "pair": 3, "scenario": 4}
 
@@ -119,10 +122,11 @@ def is_whole(node: Node, operand: Operand) -> bool:
 
 
 def split(
-    node: Node, operands: Sequence[Operand], shape: Sequence[int], emit: Emit, length: int
+    node: Node, operands: Sequence[Operand], shape: Sequence[int], emit: Emit, length: int, by_rate: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
     """Computes cells of the operands, which are `[*shape, k]` each (`k` may differ), by `emit`, which gets the distinct
-    ones of one rate at a time, `[..., k]`, and gives a value of `length` columns for each. References `[*shape, length]`.
+    ones of one rate at a time (all, if told), `[..., k]`, and gives a value of `length` columns for each. References
+    `[*shape, length]`.
     """
     count = int(np.prod(shape, dtype=np.int64))
     flat = [operand.select(slice(None), (count, -1)) for operand in operands]
@@ -139,8 +143,7 @@ def split(
     bits = classes(np.bitwise_or.reduce([np.bitwise_or.reduce(rates(node, operand), axis=1) for operand in flat]))
     values = np.empty((len(first), length), dtype=np.int64)
     columns = np.empty((len(first), length), dtype=np.int64)
-    for rate in np.unique(bits[first]):
-        members = np.flatnonzero(bits[first] == rate)
+    for members in parts_of(bits[first]) if by_rate else [np.arange(len(first))]:
         members, block = arranged(node, flat, first, members, shape)
         chosen = [
             operand.select((first[members][:, None] * width + np.arange(width)).ravel(), (*block, width))
@@ -152,6 +155,14 @@ def split(
         values[members] = value
         columns[members] = places.reshape(-1, length)
     return values[inverse].reshape(*shape, length), columns[inverse].reshape(*shape, length)
+
+
+def parts_of(bits: np.ndarray) -> list[np.ndarray]:
+    """The places of each run of one rate; of each rate, if the runs are many."""
+    ends = np.flatnonzero(np.diff(bits)) + 1
+    if len(ends) < MOST_RUNS:
+        return np.split(np.arange(len(bits)), ends)
+    return [np.flatnonzero(bits == rate) for rate in np.unique(bits)]
 
 
 def is_distinct(operand: Operand) -> bool:
@@ -197,7 +208,7 @@ def folded(node: Node, tensors: Sequence[Tensor | None], row: Row | None) -> lis
     return [constant(*named, row=row) for named in zip(node.outputs, results, others)]
 
 
-def elementwise(node: Node, tensors: Sequence[Tensor], dtype: Any, emit: Emit, output: int = 0) -> Tensor:
+def elementwise(node: Node, tensors: Sequence[Tensor], dtype: Any, emit: Emit, by_rate: bool = True) -> Tensor:
     """The tensor of an element-wise operation; `emit` gets operands of one shape and gives a value of their width."""
     shape, row, _ = node.broadcast(tensors)
     operands = [Operand.of(tensor, shape, node.steps.learned) for tensor in tensors]
@@ -206,8 +217,8 @@ def elementwise(node: Node, tensors: Sequence[Tensor], dtype: Any, emit: Emit, o
     def scalars(chosen: list[Operand]) -> int:
         return emit([operand.select(slice(None), operand.columns.shape[:-1]) for operand in chosen])
 
-    values, columns = split(node, flat, shape, scalars, 1)
-    return Tensor(node.outputs[output], np.dtype(dtype), row, values=values.reshape(shape), columns=columns.reshape(shape))
+    values, columns = split(node, flat, shape, scalars, 1, by_rate)
+    return Tensor(node.outputs[0], np.dtype(dtype), row, values=values.reshape(shape), columns=columns.reshape(shape))
 
 
 def function(node: Node, tensor: Tensor, name: str, dtype: Any = None, **parameters: float | None) -> Tensor:

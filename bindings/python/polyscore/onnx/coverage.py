@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .movement import MOVES
 from .node import RULES
+from .read import COMPOSED
 from .walk import CONTRIBUTED, REWRITES
 
 REMARKS = {
@@ -19,6 +20,9 @@ REMARKS = {
     "DynamicQuantizeLinear": "the range is that of a row, as for a batch of one",
     "Einsum": "one or two operands",
     "Expand": "to the rows, too",
+    "GRU": "of a fixed length, one step after the other; rows may have lengths of their own",
+    "LSTM": "as GRU",
+    "RNN": "as GRU",
     "Gather": "ids: embedding; constant places; computed places in constant and in computed data; not of other rows",
     "GatherND": "constant or computed places; the row's own number as the first",
     "If": "with a constant condition",
@@ -40,11 +44,13 @@ REMARKS = {
 
 def coverage() -> str:
     """A line for every operator."""
-    names = sorted({*RULES, "Constant", "If"})
+    names = sorted({*RULES, *COMPOSED, "Constant", "If"})
     lines = []
     for name in names:
         shown = f"com.microsoft::{name}" if name in CONTRIBUTED and name != "Gelu" else name
         remark = REMARKS.get(name) or ("moves elements" if name in MOVES else "")
+        if name in COMPOSED:
+            remark = "by the operators that ONNX defines it with"
         lines.append(f"{shown:32}{remark}".rstrip())
     lines += ["", f"{len(names)} operators. Any other is folded where its inputs are constant. Not covered, and what to do:", ""]
     lines += [f"{name:32}{rewrite}" for name, rewrite in sorted(REWRITES.items()) if name not in RULES]

@@ -9,6 +9,9 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
+# The operator set that an operator came to ONNX with, which was of the domain of ONNX Runtime before.
+FIRST_OPSETS = {"Gelu": 20}
+
 
 def fold(
     op_type: str, opset: int, attributes: Mapping[str, Any], arrays: Sequence[np.ndarray | None], outputs: int = 1
@@ -24,6 +27,6 @@ def fold(
     ]
     made = [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in results]
     graph = onnx.helper.make_graph([node], "fold", inputs, made)
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", max(opset, FIRST_OPSETS.get(op_type, 0)))])
     with np.errstate(all="ignore"):
         return [np.asarray(array) for array in ReferenceEvaluator(model).run(None, given)]

@@ -12,6 +12,7 @@ import numpy as np
 
 from .arithmetic import binary, choose, number, references, scaled, text
 from .cells import Operand, folded, function, split
+from .ids import source_of
 from .node import Node, rule
 from .tensor import ROW_NUMBER, Row, Tensor, constant
 
@@ -93,21 +94,20 @@ def looked_up(node: Node, table: Tensor, indices: Tensor) -> tuple[np.ndarray, n
     computed = np.zeros(flat.size, dtype=bool)
     for value in np.unique(flat):
         here = flat == value
-        source = source_of(node, int(value))
         if value == ROW_NUMBER:
             raise node.mixes("looks up the number of a row")
-        if source in node.steps.sources:
-            some = np.unique(places[here])
-            found = node.steps.embedding(source, name, rows, width, node.outputs[0], some.tolist())
-        elif source is not None and source == node.steps.scenario:
+        source, origin = source_of(node.steps, int(value), places[here], rows) or (None, places[here])
+        if source is None:
+            found = None
+        elif source == node.steps.scenario:
             found = node.steps.scenario_table(name, rows, width, node.outputs[0])
         else:
-            found = None
+            found = node.steps.embedding(source, name, rows, width, node.outputs[0], np.unique(origin).tolist())
         if found is None:
             computed |= here
             continue
         values[here] = found
-        columns[here] = places[here][:, None] * width + np.arange(width)
+        columns[here] = origin[:, None] * width + np.arange(width)
     if computed.any():
         if rows > LONGEST_LOOKUP:
             raise node.error(f"looks up a computed number in a table of {rows} rows; {LONGEST_LOOKUP} are possible")
@@ -120,17 +120,6 @@ def looked_up(node: Node, table: Tensor, indices: Tensor) -> tuple[np.ndarray, n
         values[computed], columns[computed] = split(node, [cells], (len(cells.values),), emit, width)
     shape = (*indices.shape, *numbers.shape[1:])
     return values.reshape(shape), columns.reshape(shape)
-
-
-def source_of(node: Node, value: int) -> int | None:
-    """The feature or scenario whose whole numbers a value has."""
-    if value < 0:
-        return None
-    step = node.steps.steps[value]
-    if step.get("function") == "truncate":
-        name = step["inputs"][0]
-        value = next(number for number, known in enumerate(node.steps.steps) if known["name"] == name)
-    return value if value in node.steps.sources or value == node.steps.scenario else None
 
 
 def pick(

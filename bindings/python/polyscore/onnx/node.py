@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .tensor import OnnxError, Row, Steps, Tensor, of_value
+from .fold import fold
+from .tensor import OnnxError, Row, Steps, Tensor, constant, of_value
 
 # The most numbers of a value per row.
 MAX_NUMBERS = 1 << 22
@@ -83,6 +84,14 @@ class Node:
     def add(self, op: str, inputs: Sequence[int], width: int, **keys: Any) -> int:
         """A step named after the first output of the node."""
         return self.steps.add(op, inputs, width, self.outputs[0], **keys)
+
+    def call(self, op_type: str, inputs: Sequence[Tensor], name: str, **attributes: Any) -> Tensor:
+        """The output of another operator, as a part of this one."""
+        part = Node(self.name, op_type, self.opset, list(inputs), [name], attributes, self.steps)
+        if all(tensor.is_constant and tensor.row is None for tensor in inputs):
+            return constant(name, *fold(op_type, self.opset, attributes, [tensor.constant for tensor in inputs]))
+        made = RULES[op_type](part)
+        return made if isinstance(made, Tensor) else made[0]
 
     def axis(self, tensor: Tensor, axis: int) -> int:
         """An axis attribute, counted from the front."""

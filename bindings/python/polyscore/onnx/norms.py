@@ -15,7 +15,9 @@ from .tensor import Tensor, constant
 
 @rule("BatchNormalization")
 def batch_norm(node: Node) -> Tensor:
-    """Of the channels at axis 1, with the statistics of training."""
+    """Of the channels at axis 1, with the statistics of training. Parts of different rates stay together, because the engine
+    puts a norm into the layer before or after it.
+    """
     x = node.require(0)
     if node.attributes.get("training_mode", 0) or any(node.outputs[1:]):
         raise node.mixes("uses the mean and variance of the batch (export the model in eval mode)")
@@ -38,7 +40,7 @@ def batch_norm(node: Node) -> Tensor:
         }
         return node.add("batch_norm", [operands[0].value(node)], place.size, epsilon=epsilon, **tensors)
 
-    return elementwise(node, [x, marks], x.dtype, emit)
+    return elementwise(node, [x, marks], x.dtype, emit, by_rate=False)
 
 
 @rule("LayerNormalization", "RMSNormalization")

@@ -17,6 +17,9 @@ from .tensor import OnnxError
 
 OLDEST_OPSET = 9
 
+# Operators that ONNX defines by others, which are read instead.
+COMPOSED = ("Attention", "CenterCropPad", "RotaryEmbedding", "SwiGLU")
+
 
 class Weights:
     """The initialisers of a graph by name; one is read when it is asked for. Those in files beside the model are mapped."""
@@ -59,6 +62,9 @@ def load(path: str | os.PathLike) -> Graph:
         onnx.checker.check_model(skeleton(model))
         if model.functions:
             model = onnx.inliner.inline_local_functions(model)
+        composed = {(node.domain, node.op_type) for node in model.graph.node if node.op_type in COMPOSED}
+        if composed:
+            model = onnx.inliner.inline_selected_functions(model, list(composed), inline_schema_functions=True)
     except Exception as error:
         raise OnnxError(f"{path}: is not a valid ONNX model: {first_line(error)}") from error
     return graph_of(model, path)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +21,9 @@ from typing import Any
 import numpy as np
 
 BATCHES = (1_000_003, 2)
+
+# How many lengths of a repeated part are tried.
+MOST_PERIODS = 8
 
 # The value that stands for the number of a row itself; no step can use it, only a gather of each row from its own row.
 ROW_NUMBER = -1
@@ -226,8 +230,7 @@ class Steps:
         base = self._tensor_name(name)
         name, number = base, 1
         while name in self.tensors:
-            known = self.tensors[name]
-            if known is array or (known.shape == array.shape and np.array_equal(known, array)):
+            if is_same(self.tensors[name], array):
                 return name
             number += 1
             name = f"{base}.{number}"
@@ -267,8 +270,7 @@ class Steps:
             parts = interleaved(values, columns, groups)
             made = [self._make(v, c, (len(v),), name) for v, c in parts]
             return self.add("interleave", made, len(values), name, groups=groups, widths=part_widths(values, groups))
-        ends = [*starts[1:], len(values)]
-        parts = [self._view(int(values[a]), columns[a:b], (b - a,), name) for a, b in zip(starts, ends)]
+        parts = [self._make(values[a:b], columns[a:b], (b - a,), name) for a, b in sections(values)]
         return self.add("concat", parts, len(values), name)
 
     def _view(self, value: int, columns: np.ndarray, shape: Sequence[int], name: str) -> int:
@@ -280,16 +282,14 @@ class Steps:
             sizes, strides = found
             keys = {"start": int(columns[0]), "sizes": sizes, "strides": strides}
             return self.add("view", [value], width, name, **keys)
-        runs = np.flatnonzero(np.r_[True, np.diff(columns) != 1])
-        ends = [*runs[1:], width]
         parts = [
-            self.add("view", [value], int(b - a), name, start=int(columns[a]), sizes=[int(b - a)], strides=[1])
-            for a, b in zip(runs, ends)
+            self.add("view", [value], math.prod(sizes), name, start=start, sizes=sizes, strides=strides)
+            for start, sizes, strides in pieces(columns)
         ]
         return self.add("concat", parts, width, name)
 
     def _tensor_name(self, name: str) -> str:
-        legal = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[-MAX_TENSOR_NAME:] or "tensor"
+        legal = re.sub(r"[^A-Za-z0-9_.:/-]", "_", name)[-MAX_TENSOR_NAME:] or "tensor"
         return f"_{legal}" if legal.startswith(RESERVED) else legal
 
     def _unique(self, name: str) -> str:
@@ -300,6 +300,14 @@ class Steps:
             name = f"{base}.{number}"
         self._names.add(name)
         return name
+
+
+def is_same(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether arrays have the same numbers; those that share their memory are not read."""
+    if one.shape != other.shape:
+        return False
+    is_shared = one.ctypes.data == other.ctypes.data and one.strides == other.strides and one.dtype == other.dtype
+    return is_shared or np.array_equal(one, other)
 
 
 def as_f32(array: np.ndarray) -> np.ndarray:
@@ -326,6 +334,62 @@ def period(values: np.ndarray) -> int:
         if len(values) % length == 0 and (values[length:] == values[:-length]).all():
             return length
     return len(values)
+
+
+def sections(values: np.ndarray) -> list[tuple[int, int]]:
+    """Where the parts begin and end that have one value, or a few over and over: each the longest from where it begins."""
+    runs = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+    parts, at = [], 0
+    while at < len(runs) - 1:
+        start, end = runs[at], runs[at + 1]
+        again = [place for place in runs[at + 1 : -1] if values[place] == values[start]]
+        for place in again[:MOST_PERIODS]:
+            length = place - start
+            broken = np.flatnonzero(values[place:] != values[start : len(values) - length])
+            whole = (int(broken[0]) if len(broken) else len(values) - place) // length + 1
+            if whole > 1 and start + whole * length > end:
+                end = start + whole * length
+        parts.append((start, end))
+        at = int(np.searchsorted(runs, end, side="right")) - 1
+        if runs[at] < end:
+            runs.insert(at + 1, end)
+            at += 1
+    return parts
+
+
+def pieces(columns: np.ndarray) -> list[tuple[int, list[int], list[int]]]:
+    """Views, as start, sizes and strides, that together give any columns in their order."""
+    found: list[tuple[int, list[int], list[int]]] = []
+    at = 0
+    while at < len(columns):
+        steps = np.diff(columns[at:])
+        breaks = np.flatnonzero(steps != steps[0]) if len(steps) else steps
+        length = int(breaks[0]) + 1 if len(breaks) else len(columns) - at
+        found.append((int(columns[at]), [length], [int(steps[0]) if length > 1 else 1]))
+        at += length
+    count = 0
+    while count != len(found):
+        count = len(found)
+        found = stacked(found)
+    return found
+
+
+def stacked(views: list[tuple[int, list[int], list[int]]]) -> list[tuple[int, list[int], list[int]]]:
+    """Views of one form that begin in equal distances as one with an axis more."""
+    made, at = [], 0
+    while at < len(views):
+        start, sizes, strides = views[at]
+        end = at + 1
+        while end < len(views) and views[end][1:] == (sizes, strides):
+            if views[end][0] - views[end - 1][0] != views[at + 1][0] - start:
+                break
+            end += 1
+        if end - at > 1:
+            made.append((start, [end - at, *sizes], [views[at + 1][0] - start, *strides]))
+        else:
+            made.append(views[at])
+        at = end
+    return made
 
 
 def part_widths(values: np.ndarray, groups: int) -> list[int]:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..export import ExportError, read
-from .convert import Conversion, build, encoded, write
+from .convert import Conversion, build, write
+from .finish import tensors_of
 from .golden import made_up
 from .options import Options
 from .tensor import OnnxError
@@ -68,10 +69,11 @@ def compare(path: str, old: Any, new: Any) -> None:
 
 
 def compare_shapes(tensors: Mapping[str, np.ndarray], conversion: Conversion) -> None:
-    for name, (_, shape, _) in encoded(conversion).items():
+    for name in tensors_of(conversion.live):
+        shape = conversion.steps.tensors[name].shape
         if name not in tensors:
             raise OnnxError(f"tensor `{name}`: is not in the old file; convert it anew")
-        if tensors[name].shape != tuple(shape):
+        if tensors[name].shape != shape:
             detail = f"has shape {list(shape)}, {list(tensors[name].shape)} before"
             raise OnnxError(f"tensor `{name}`: {detail}; convert it anew")
 

@@ -25,7 +25,7 @@ TEXTS = "texts are not covered; turn them into table rows ahead of the network (
 
 # What to write instead of an operator.
 REWRITES = {
-    **dict.fromkeys(("GRU", "LSTM", "RNN", "Loop", "Scan"), UNROLL),
+    **dict.fromkeys(("Loop", "Scan"), UNROLL),
     **dict.fromkeys(("NonZero", "Unique", "NonMaxSuppression"), MASK),
     **dict.fromkeys(
         ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"), EVALUATION
@@ -41,8 +41,6 @@ REWRITES = {
     "ConvTranspose": "write it as MatMul and Reshape",
     "Det": "write it as products",
     "ReverseSequence": "gather the positions by a computed index (Gather, GatherElements)",
-    "RotaryEmbedding": "write it as Mul, Add and Concat",
-    "Attention": "write it as MatMul, Softmax and MatMul (before opset 23 exporters do)",
 }
 
 
@@ -130,6 +128,8 @@ class Walk:
         value = onnx.helper.get_attribute_value(proto)
         if isinstance(value, bytes):
             return value.decode("utf-8", "replace")
+        if proto.type == AttributeProto.STRINGS:
+            return [text.decode("utf-8", "replace") for text in value]
         return list(value) if proto.type in (AttributeProto.INTS, AttributeProto.FLOATS) else value
 
     def pass_node(
