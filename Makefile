@@ -10,7 +10,7 @@ MAVEN := mvn -q -B -ntp -f bindings/java/pom.xml -Dpolyscore.library=$(LIBRARY)
 # The package is installed as a user would, from the library that is built already.
 INSTALL := $(PYTHON) -m pip install -q --force-reinstall --no-deps --no-build-isolation ./bindings/python
 
-.PHONY: demo test rust java python readme train bench networks zoo setup build headers clean
+.PHONY: demo test rust java python readme train bench imports networks zoo setup build headers clean
 
 demo: setup build build/venv/.installed ## The Hillstrom model, scored from Rust, C, C++, Java and Python: all agree.
 	$(INSTALL)
@@ -30,7 +30,9 @@ rust: setup build                    ## Format, lints, unit, promise, command li
 java: setup build                    ## JUnit on the real library, with -Xcheck:jni.
 	$(MAVEN) verify
 
-python: setup build build/venv/.installed ## The package as pip installs it, and parity with PyTorch.
+EXPORTERS := build/venv-tensorflow/.installed build/venv-paddle/.installed
+
+python: setup build build/venv/.installed $(EXPORTERS) ## The package as pip installs it, parity with PyTorch, ONNX.
 	$(INSTALL)
 	$(PYTHON) -m pytest -q bindings/python/tests
 
@@ -44,6 +46,10 @@ train: setup build build/venv/.installed ## make train DATA=path/to/hillstrom.cs
 bench: setup build build/venv/.installed ## The mmoe workload beside ONNX Runtime, one core, one process.
 	$(INSTALL)
 	$(PYTHON) benches/peers.py
+
+imports: setup build build/venv/.installed ## Networks that came by ONNX beside ONNX Runtime, one core, one process.
+	$(INSTALL)
+	$(PYTHON) benches/imports.py
 
 networks: setup build build/venv/.installed ## The table of rates in src/network/README.md.
 	$(INSTALL)
@@ -65,6 +71,12 @@ setup:
 build/venv/.installed: bindings/python/requirements-test.txt
 	python3 -m venv build/venv
 	build/venv/bin/python -m pip install -q -r bindings/python/requirements-test.txt
+	touch $@
+
+# TensorFlow and Paddle, whose exporters need other versions of their libraries than ours.
+build/venv-%/.installed: bindings/python/tests/exporters/requirements-%.txt
+	python3 -m venv build/venv-$*
+	build/venv-$*/bin/python -m pip install -q -r $<
 	touch $@
 
 clean:

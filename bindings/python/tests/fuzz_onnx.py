@@ -93,7 +93,7 @@ class Checker:
             self.outcomes["nothing to do"] += 1
         except Unsupported as error:
             self.outcomes["not run by ONNX Runtime"] += 1
-            self.unsupported[str(error).partition(" : ")[2][:200]] += 1
+            self.unsupported[f"{seed} " + str(error).partition(" : ")[2][:200]] += 1
 
     def save(self, model: onnx.ModelProto) -> pathlib.Path:
         path = self.folder / "graph.onnx"
@@ -103,8 +103,7 @@ class Checker:
     def check(self, graph: Graph, has_golden: bool = False) -> Conversion:
         """Every output for all batches as ONNX Runtime has it."""
         model = graph.model()
-        runtime = session(model)
-        expected = {rows: dict(zip(graph.outputs, runtime.run(None, graph.feeds(rows)))) for rows in BATCHES}
+        expected = self.expected(graph, model)
         conversion = self.convert(graph, self.save(model), expected[1])
         self.fused.update(conversion.fused)
         golden = [golden_request(graph, conversion)] if has_golden else []
@@ -112,6 +111,14 @@ class Checker:
             self.compare(graph, conversion, model, rows, expected[rows], scores)
         self.outcomes["agree"] += 1
         return conversion
+
+    def expected(self, graph: Graph, model: onnx.ModelProto) -> dict[int, dict[str, np.ndarray]]:
+        """By batch the outputs in ONNX Runtime."""
+        try:
+            runtime = session(model)
+            return {rows: dict(zip(graph.outputs, runtime.run(None, graph.feeds(rows)))) for rows in BATCHES}
+        except Exception as error:
+            raise Unsupported(f"{graph.seed}: {error}") from error
 
     def convert(self, graph: Graph, path: pathlib.Path, expected: Mapping[str, np.ndarray]) -> Conversion:
         try:

@@ -30,6 +30,9 @@ NUMBERS = ("float32", *INTEGERS)
 
 MICROSOFT = "com.microsoft"
 
+# Stands among the rates of a tensor that has the numbers of rows, which only a gather or scatter may read.
+ROW_NUMBER = "row number"
+
 
 class Skip(Exception):
     """An operator does not fit what there is."""
@@ -271,7 +274,7 @@ class Builder:
         made = self.tensor("", inputs, shape, row, kind, low, high, grain)
         (name,) = self.line(op, inputs, domain=domain, **attributes)
         made = dataclasses.replace(made, name=name)
-        if self.chance(0.08):
+        if ROW_NUMBER not in made.rates and self.chance(0.08):
             self.pool.append(made)
         return made
 
@@ -613,9 +616,9 @@ class Builder:
         new = (min(max(tensor.low, low), high), min(max(tensor.high, low), high))
         bounds = np.array([low, high], dtype=tensor.kind)
         grain = tensor.grain if tensor.grain and (bounds % tensor.grain == 0).all() else 0.0
+        if self.opset < 12 and tensor.kind != "float32":
+            raise Skip
         if self.opset < 11:
-            if tensor.kind != "float32":
-                raise Skip
             return self.unary("Clip", tensor, *new, grain, min=float(bounds[0]), max=float(bounds[1]))
         given = [tensor, *(self.constant(bound) for bound in bounds)]
         return self.emit("Clip", given, tensor.shape, tensor.row, *new, grain, tensor.kind)

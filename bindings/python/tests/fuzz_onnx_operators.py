@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from fuzz_onnx_graph import COMPARISONS, INTEGERS, MICROSOFT, NUMBERS, Builder, Row, Skip, Tensor, since
+from fuzz_onnx_graph import COMPARISONS, INTEGERS, MICROSOFT, NUMBERS, ROW_NUMBER, Builder, Row, Skip, Tensor, reduced_range, since
 
 Made = Tensor | list[Tensor]
 Operator = Callable[[Builder, str], Made]
@@ -351,7 +351,8 @@ def reduction(g: Builder, op: str) -> Made:
     elif op == "ReduceLogSumExp":
         x = g.into(x, -20, 20)
     if (g.opset >= 18 or (op == "ReduceSum" and g.opset >= 13)) and g.chance(0.05):
-        return g.emit(op, [x], x.shape, x.row, x.low, x.high, x.grain, x.kind, noop_with_empty_axes=1)
+        given = [x] if g.chance(0.5) else [x, g.constant(np.zeros(0, dtype=np.int64))]
+        return g.emit(op, given, x.shape, x.row, *reduced_range(op, x, 1), x.kind, noop_with_empty_axes=1)
     return g.reduce(op, x, g.some(x.free_axes()), g.chance(0.5))
 
 
@@ -589,8 +590,7 @@ def einsum(g: Builder, op: str) -> Made:
     operands = [(labels_for(x), x)]
     for _ in range(g.one_of(0, 1, 1, 1, 2)):
         if g.chance(0.5):
-            others = [t for t in g.pool if t.kind == "float32" and 1 <= t.rank <= 3]
-            other = g.rng.choice(others)
+            other = g.pick(least=1, where=lambda t: t.rank <= 3)
             operands.append((labels_for(other), other))
         else:
             known = g.some(list(sizes), 0) if sizes else []
@@ -717,7 +717,7 @@ def recurrent(g: Builder, op: str) -> Made:
     given.append(g.weights(count, 2 * gates * hidden, scale=0.5) if g.chance(0.7) else None)
     lengths = None
     if g.chance(0.3):
-        lengths = g.to_int(g.binary("Add", g.indices(length, may_be_negative=False), g.constant(np.array(1))), "int32")
+        lengths = g.to_int(g.binary("Add", g.to_int(g.indices(length, may_be_negative=False)), g.constant(np.array(1))), "int32")
     given.append(lengths)
     for _ in range(2 if op == "LSTM" else 1):
         state = None
@@ -1365,15 +1365,19 @@ def gather_nd(g: Builder, op: str) -> Made:
         row = None if x.row is None else dataclasses.replace(x.row, axis=x.row.axis - depth_of + len(count))
         return moved(g, op, x, (*count, *x.shape[depth_of:]), row, g.constant(places))
     x = g.pick(least=2, where=lambda t: t.is_home)
-    return moved(g, op, x, (1, *x.shape[2:]), Row(0), beside_row_number(g, x))
+    return without_number(moved(g, op, x, (1, *x.shape[2:]), Row(0), beside_row_number(g, x)))
+
+
+def without_number(x: Tensor) -> Tensor:
+    """What is found by the number of a row does not depend on it."""
+    return dataclasses.replace(x, rates=x.rates - {ROW_NUMBER})
 
 
 def stacked(g: Builder, sizes: Sequence[int], count: Sequence[int]) -> Tensor:
     """Computed places `[rows, *count, axes]` among elements of sizes."""
-    parts = [unsqueezed(g, g.indices(size, *count), [len(count) + 1]) for size in sizes]
+    parts = [unsqueezed(g, g.to_int(g.indices(size, *count)), [len(count) + 1]) for size in sizes]
     if len(parts) == 1:
         return parts[0]
-    parts = [g.to_int(part) for part in parts]
     shape = (1, *count, len(parts))
     return g.emit("Concat", parts, shape, Row(0), min(p.low for p in parts), max(p.high for p in parts), 1.0, "int64", axis=-1)
 
@@ -1385,7 +1389,7 @@ def row_numbers(g: Builder) -> Tensor:
         raise Skip
     count = g.line("Squeeze", [rows] + ([g.ints(0)] if g.opset >= 13 else []), **({} if g.opset >= 13 else {"axes": [0]}))[0]
     zero, one = (g.constant(np.array(number)) for number in (0, 1))
-    return Tensor(g.line("Range", [zero, count, one])[0], "int64", (1,), Row(0), 0, ROWS_TOP, 1.0)
+    return Tensor(g.line("Range", [zero, count, one])[0], "int64", (1,), Row(0), 0, ROWS_TOP, 1.0, frozenset([ROW_NUMBER]))
 
 
 ROWS_TOP = 100.0
@@ -1473,7 +1477,7 @@ def scatter_nd(g: Builder, op: str) -> Made:
     top = max(x.bound * max(updates.bound, 1) ** 3, x.bound + 3 * updates.bound)
     if top > 1e4:
         raise Skip
-    return g.emit(op, [x, index, updates], shape, row, -top, top, reduction=join)
+    return without_number(g.emit(op, [x, index, updates], shape, row, -top, top, reduction=join))
 
 
 @operator("OneHot")

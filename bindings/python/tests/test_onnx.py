@@ -257,7 +257,7 @@ COMPUTED = {
     "clipped": ["e = Cast <to = 7> (eight)", "j = Min(i, e)"],
     "shifted": ["k = Add(i, one0)", "j = Mod(k, nine)"],
     "one id that is another": ["l = Equal(i, four)", "j = Where(l, zero, i)"],
-    "the mean of ids": ["f = Cast <to = 1> (i)", "m = ReduceMean(f, one)", "n = Sub(f, f)", "o = Add(m, n)", "j = Cast <to = 7> (o)"],
+    "the larger of two ids": ["r = Slice(i, last, first, one, last)", "j = Max(i, r)"],
     "the negative from the other end": ["a = Abs(i)", "j = Identity(a)"],
 }
 ID_CONSTANTS = {"zero": np.array(0), "nine": np.array(9), "eight": np.array(8), "four": np.array(4), "one0": np.array(1),

@@ -143,7 +143,8 @@ def split(
     bits = classes(np.bitwise_or.reduce([np.bitwise_or.reduce(rates(node, operand), axis=1) for operand in flat]))
     values = np.empty((len(first), length), dtype=np.int64)
     columns = np.empty((len(first), length), dtype=np.int64)
-    for members in parts_of(bits[first]) if by_rate else [np.arange(len(first))]:
+    whole = shape if len(first) == count else (len(first),)
+    for members in parts_of(bits[first].reshape(whole)) if by_rate else [np.arange(len(first))]:
         members, block = arranged(node, flat, first, members, shape)
         chosen = [
             operand.select((first[members][:, None] * width + np.arange(width)).ravel(), (*block, width))
@@ -158,10 +159,16 @@ def split(
 
 
 def parts_of(bits: np.ndarray) -> list[np.ndarray]:
-    """The places of each run of one rate; of each rate, if the runs are many."""
-    ends = np.flatnonzero(np.diff(bits)) + 1
-    if len(ends) < MOST_RUNS:
-        return np.split(np.arange(len(bits)), ends)
+    """The places of each run of one rate along the axis that the rates depend on; of each rate, if there is no such axis or
+    the runs are many.
+    """
+    places = np.arange(bits.size).reshape(bits.shape)
+    for axis in range(bits.ndim):
+        along_axis = np.moveaxis(bits, axis, 0).reshape(bits.shape[axis], -1)
+        if (along_axis == along_axis[:, :1]).all():
+            ends = np.flatnonzero(np.diff(along_axis[:, 0])) + 1
+            if len(ends) < MOST_RUNS:
+                return [part.ravel() for part in np.split(places, ends, axis=axis)]
     return [np.flatnonzero(bits == rate) for rate in np.unique(bits)]
 
 

@@ -14,7 +14,7 @@ from .tensor import Steps
 CHUNK = 1 << 20
 
 FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "truncate": np.trunc, "floor": np.floor, "ceil": np.ceil, "round": np.round, "abs": np.abs, "negate": np.negative,
+    "truncate": np.trunc, "abs": np.abs, "negate": np.negative,
     "relu": lambda x: np.maximum(x, 0), "sign": np.sign, "not": lambda x: x == 0,
 }
 

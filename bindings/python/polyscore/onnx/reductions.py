@@ -65,8 +65,6 @@ def reduce(node: Node) -> Tensor | Sequence[Tensor]:
     before, name, after = REDUCTIONS[node.op_type]
     x = node.require(0)
     axes = axes_of(node, x, 13 if node.op_type == "ReduceSum" else 18)
-    if not axes:
-        return x
     kept = kept_axes(x, axes) if node.attributes.get("keepdims", 1) else None
     operand, others = along(node, x, axes, "reduces over")
     row = x.row if kept is not None else without_axes(x.row, axes)
