@@ -237,7 +237,7 @@ typedef struct polyscore_feature_info {
      */
     uint32_t value;
     /*
-     Values a row: the width of a dense feature, else 1.
+     Values a row: the width of a dense feature, the ids of an id feature, else 1.
      */
     uint32_t width;
     /*

@@ -119,7 +119,7 @@ impl<'s> Reader<'s> {
             ValueKind::Integer | ValueKind::Number => false,
         };
         let values = if is_text {
-            self.text(name, &tensor, count)?
+            self.text(name, &tensor, count * feature.width())?
         } else {
             match feature.width() {
                 1 => tensor.check_shape(&[count])?,

@@ -25,6 +25,7 @@ mod present {
     use crate::kernels::list::Functions;
     use crate::kernels::{
         Activation, Attend, Combine, Dense, Generated, MatMul, Places, Pooling, Reduce, Span, Table, reduce, tile,
+        transposed,
     };
     use std::arch::x86_64::*;
 
@@ -101,7 +102,7 @@ mod present {
         );
         reduce::reduce(memory: &mut [f32], rows: usize, how: Reduce, inner: usize, input: Span, output: Span);
         lanes::view(memory: &mut [f32], rows: usize, input: Span, places: &Places, output: Span);
-        lanes::matmul_transposed(memory: &mut [f32], rows: usize, call: &MatMul, steps: [usize; 2]);
+        transposed::matmul_transposed(memory: &mut [f32], rows: usize, call: &MatMul, steps: [usize; 2]);
     }
 
     /// Lanes 0 to 7 and 8 to 15. Private, so that only the functions above make it: holding one proves the CPU.

@@ -11,14 +11,16 @@
 //! ln(1 + e)` with `e = exp(-|x|)` and `ln(1 + e) = e ln(u) / (u - 1)` for the rounded `u = 1 + e` (Kahan).
 //!
 //! Largest errors against f64 in ULP, as the tests measure them over the ranges they name: exp 1, sigmoid 3, tanh 2, log 1,
-//! erf 1.1, elu 2, softplus 3, `1 / sqrt(x + epsilon)` 2. What is made of them (gelu, mish, ...) is within
-//! 2^-22 of the larger of `|x|` and the result. NaN stays NaN.
+//! erf 1.1, elu 2, softplus 3, `1 / sqrt(x + epsilon)` 2. What is made of them (gelu, mish, ...) is within 2^-22 of the
+//! larger of `|x|` and the result. NaN stays NaN.
 
 use super::Activation;
 use super::lanes::Lanes;
 
 /// Constants of `exp`.
 pub mod exp {
+    /// Below this a softmax gives 0.
+    pub const VANISHING: f32 = -80.0;
     pub const LOW: f32 = -87.336_54;
     pub const HIGH: f32 = 87.0;
     /// Where the result is 0 and infinite.
@@ -208,6 +210,17 @@ pub unsafe fn exponential<L: Lanes>(x: L) -> L {
         let (q, n) = reduced(L::splat(exp::HIGH).min(L::splat(exp::LOW).max(x)));
         q.add(L::splat(1.0)).mul(n.power_of_two())
     }
+}
+
+/// The exponential of a number that is not above 0, for the shares of a softmax: 0 below -80. Shares that small would be
+/// denormal, which the CPU computes with slowly.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+pub unsafe fn share<L: Lanes>(x: L) -> L {
+    // SAFETY: the caller's promise.
+    unsafe { x.select_less(L::splat(exp::VANISHING), L::splat(0.0), exponential(x)) }
 }
 
 /// The exponential to both ends of f32.

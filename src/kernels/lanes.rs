@@ -5,10 +5,10 @@
 //! same everywhere. Functions here are `#[inline(always)]` and carry no target feature: they become part of the function
 //! of the set that calls them, which carries it.
 
-use super::functions::{activate, exponential};
+use super::functions::{activate, share};
 use super::panels::{Element, PANEL};
 use super::tile::{Layer, Matrix, StoredF32, row_of_panels};
-use super::{Activation, Attend, Combine, MatMul, Places, Pooling, Rows, Span, Start, Table, rare};
+use super::{Activation, Attend, Combine, Places, Pooling, Rows, Span, Start, Table, rare};
 
 /// Sixteen f32.
 ///
@@ -80,6 +80,19 @@ pub unsafe fn write<L: Lanes>(value: L, to: *mut f32, count: usize) {
     unsafe { if count == 16 { value.store(to) } else { value.store_part(to, count) } }
 }
 
+/// Columns of a row of `span`, or its one element for all of them.
+///
+/// # Safety
+/// As [`Lanes`]; the row lies in memory.
+#[inline(always)]
+unsafe fn read_or_repeat<L: Lanes>(memory: *const f32, row: usize, span: Span, column: usize, count: usize) -> L {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let from = memory.add(span.offset + row * span.stride);
+        if span.width == 1 { L::splat(*from) } else { read::<L>(from.add(column), count) }
+    }
+}
+
 /// # Safety
 /// As [`super::list::Functions`].
 #[inline(always)]
@@ -106,8 +119,7 @@ pub unsafe fn combine<L: Lanes>(memory: &mut [f32], rows: usize, how: Combine, l
             // SAFETY: the three rows lie in checked spans.
             unsafe {
                 let x = read::<L>(memory.add(left.offset + row * left.stride + column), count);
-                let from = memory.add(right.offset + row * right.stride);
-                let y = if right.width == 1 { L::splat(*from) } else { read::<L>(from.add(column), count) };
+                let y = read_or_repeat::<L>(memory, row, right, column, count);
                 write(combined(how, x, y), memory.add(output.offset + row * output.stride + column), count);
             }
         }
@@ -189,12 +201,11 @@ pub unsafe fn choose<L: Lanes>(
     let memory = memory.as_mut_ptr();
     for row in 0..rows {
         for (column, count) in chunks(output.width) {
-            // SAFETY: the four rows lie in checked spans; those of width 1 have one element.
+            // SAFETY: the four rows lie in checked spans.
             unsafe {
-                let [condition, then, otherwise] = [condition, then, otherwise].map(|span| {
-                    let from = memory.add(span.offset + row * span.stride);
-                    if span.width == 1 { L::splat(*from) } else { read::<L>(from.add(column), count) }
-                });
+                let condition = read_or_repeat::<L>(memory, row, condition, column, count);
+                let then = read_or_repeat::<L>(memory, row, then, column, count);
+                let otherwise = read_or_repeat::<L>(memory, row, otherwise, column, count);
                 let value = condition.select_equal(L::splat(0.0), otherwise, then);
                 write(value, memory.add(output.offset + row * output.stride + column), count);
             }
@@ -210,20 +221,36 @@ pub unsafe fn view<L: Lanes>(memory: &mut [f32], rows: usize, input: Span, place
     for row in 0..rows {
         // SAFETY: both rows lie in checked spans; the runs end within the input and fill the output.
         unsafe {
-            let from = memory.add(input.offset + row * input.stride);
+            let from = memory.add(input.offset + row * input.stride).cast_const();
             let mut to = memory.add(output.offset + row * output.stride);
             for run in places.runs() {
                 let (from, length) = (from.add(run.from as usize), run.length as usize);
-                if length == 1 {
-                    *to = *from;
-                } else {
-                    for (column, count) in chunks(length) {
-                        write(read::<L>(from.add(column), count), to.add(column), count);
-                    }
+                match length {
+                    1 => *to = *from,
+                    2..4 => copy_by::<2>(from, to, length),
+                    4..8 => copy_by::<4>(from, to, length),
+                    8..16 => copy_by::<8>(from, to, length),
+                    _ => copy_by::<16>(from, to, length),
                 }
                 to = to.add(length);
             }
         }
+    }
+}
+
+/// Copies `length` elements, `N` at a time; the last `N` may overlap with the ones before.
+///
+/// # Safety
+/// Both sides have `length` elements, at least `N`, and do not overlap.
+#[inline(always)]
+unsafe fn copy_by<const N: usize>(from: *const f32, to: *mut f32, length: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for first in (0..length - N).step_by(N) {
+            to.add(first).cast::<[f32; N]>().write_unaligned(from.add(first).cast::<[f32; N]>().read_unaligned());
+        }
+        let last = length - N;
+        to.add(last).cast::<[f32; N]>().write_unaligned(from.add(last).cast::<[f32; N]>().read_unaligned());
     }
 }
 
@@ -281,7 +308,7 @@ unsafe fn exponentials<L: Lanes>(from: *const f32, to: *mut f32, width: usize) -
         let largest = L::splat(largest::<L>(from, width));
         let mut sums = L::splat(0.0);
         for (column, count) in chunks(width) {
-            let e = exponential(read::<L>(from.add(column), count).sub(largest));
+            let e = share(read::<L>(from.add(column), count).sub(largest));
             write(e, to.add(column), count);
             sums = sums.add(read::<L>(to.add(column), count));
         }
@@ -322,7 +349,7 @@ unsafe fn largest<L: Lanes>(from: *const f32, width: usize) -> f32 {
 /// # Safety
 /// As [`Lanes`]; the row has `width` elements.
 #[inline(always)]
-unsafe fn sum_of_products<L: Lanes>(left: *const f32, right: *const f32, width: usize) -> f32 {
+pub unsafe fn sum_of_products<L: Lanes>(left: *const f32, right: *const f32, width: usize) -> f32 {
     // SAFETY: the caller's promise.
     unsafe {
         let mut sums = L::splat(0.0);
@@ -404,42 +431,6 @@ pub unsafe fn dot<L: Lanes>(memory: &mut [f32], rows: usize, left: Span, right: 
                 let x = memory.add(left.offset + row * left.stride + group * width);
                 let y = memory.add(right.offset + row * right.stride + group * width);
                 *memory.add(output.offset + row * output.stride + group) = sum_of_products::<L>(x, y, width);
-            }
-        }
-    }
-}
-
-/// The product with transposed matrices: each element of the output is the inner product of two rows.
-///
-/// # Safety
-/// As [`super::list::Functions`].
-#[inline(always)]
-pub unsafe fn matmul_transposed<L: Lanes>(memory: &mut [f32], rows: usize, call: &MatMul, steps: [usize; 2]) {
-    let MatMul { left, right, output, batch, height, inner, columns, .. } = *call;
-    let memory = memory.as_mut_ptr();
-    for row in 0..rows {
-        for place in 0..batch {
-            // SAFETY: all matrices lie in checked spans.
-            unsafe {
-                let left = memory.add(left.offset + row * left.stride + place * steps[0]);
-                let right = memory.add(right.offset + row * right.stride + place * steps[1]);
-                let output = memory.add(output.offset + row * output.stride + place * height * columns);
-                for i in 0..height {
-                    let (left, output) = (left.add(i * inner), output.add(i * columns));
-                    for j in (0..columns / 4 * 4).step_by(4) {
-                        let mut sums = [L::splat(0.0); 4];
-                        for (k, count) in chunks(inner) {
-                            let x = read::<L>(left.add(k), count);
-                            for (t, sum) in sums.iter_mut().enumerate() {
-                                *sum = x.fma(read::<L>(right.add((j + t) * inner + k), count), *sum);
-                            }
-                        }
-                        L::store_trees(sums, output.add(j));
-                    }
-                    for j in columns / 4 * 4..columns {
-                        *output.add(j) = sum_of_products::<L>(left, right.add(j * inner), inner);
-                    }
-                }
             }
         }
     }
@@ -641,7 +632,7 @@ pub unsafe fn softmax_down<L: Lanes>(memory: &mut [f32], positions: usize, input
             }
             let mut sum = L::splat(0.0);
             for i in 0..positions {
-                let e = exponential(read::<L>(from(i), count).sub(largest));
+                let e = share(read::<L>(from(i), count).sub(largest));
                 write(e, to(i), count);
                 sum = sum.add(e);
             }

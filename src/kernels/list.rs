@@ -381,7 +381,7 @@ impl Kernels {
     pub fn matmul(&self, memory: &mut [f32], rows: usize, call: &MatMul) {
         let MatMul { left, right, output, batch, height, inner, columns, is_transposed } = *call;
         let elements = height.checked_mul(columns).and_then(|elements| elements.checked_mul(batch));
-        assert!(elements == Some(output.width), "matmul output");
+        assert!(inner > 0 && elements == Some(output.width), "matmul output");
         let Some(steps) = call.steps() else { panic!("matmul inputs") };
         check(memory, rows, left);
         check(memory, rows, right);

@@ -23,6 +23,7 @@ mod select;
 #[cfg(test)]
 mod testkit;
 mod tile;
+mod transposed;
 mod wide;
 
 pub use list::Kernels;
@@ -213,7 +214,8 @@ pub struct Generated<'a> {
 }
 
 /// For each of `batch` pairs of matrices in a row of the call, `output[i, j] = sum_k left[i, k] right[k, j]`: `k` ascending
-/// by FMA, or across 16 lanes where `right` is transposed. A side that holds one matrix lends it to the whole batch.
+/// by FMA; across 16 lanes where `right` is transposed and the product has few rows or columns. A side that holds one matrix
+/// lends it to the whole batch.
 #[derive(Clone, Copy, Debug)]
 pub struct MatMul {
     /// `[batch, height, inner]` or `[height, inner]`

@@ -3,7 +3,7 @@
 
 use super::functions::{logarithm, unclamped_exponential};
 use super::lanes::{Lanes, chunks, maximum, minimum, read, write};
-use super::{Reduce, Span};
+use super::{Reduce, Span, scalar};
 
 /// # Safety
 /// As [`super::list::Functions`].
@@ -143,19 +143,30 @@ unsafe fn read_filled<L: Lanes>(from: *const f32, count: usize, fill: f32) -> L 
 /// As [`Lanes`].
 #[inline(always)]
 unsafe fn fold<L: Lanes>(how: Reduce, joined: L) -> f32 {
-    let mut lanes = [0.0; 24];
-    let mut joined = joined;
-    // SAFETY: the caller's promise; at most 24 lanes are read.
+    // SAFETY: the caller's promise.
     unsafe {
-        if matches!(how, Reduce::Sum | Reduce::Mean) {
-            return joined.tree();
+        match how {
+            Reduce::Sum | Reduce::Mean => joined.tree(),
+            Reduce::Max | Reduce::LogSumExp => tree(joined, scalar::maximum),
+            Reduce::Min => tree(joined, scalar::minimum),
+            Reduce::Product => tree(joined, |x, y| x * y),
         }
-        for half in [8, 4, 2, 1] {
-            joined.store(lanes.as_mut_ptr());
-            joined = join(how, joined, L::load(lanes.as_ptr().add(half)));
-        }
-        first(joined)
     }
+}
+
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+unsafe fn tree<L: Lanes>(x: L, join: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [0.0; 16];
+    // SAFETY: the caller's promise.
+    unsafe { x.store(lanes.as_mut_ptr()) };
+    for half in [8, 4, 2, 1] {
+        for lane in 0..half {
+            lanes[lane] = join(lanes[lane], lanes[lane + half]);
+        }
+    }
+    lanes[0]
 }
 
 /// # Safety

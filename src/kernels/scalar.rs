@@ -2,6 +2,7 @@
 
 use super::list::Functions;
 use super::panels::Element;
+use super::transposed::is_turned;
 use super::{
     Activation, Attend, Combine, Dense, Generated, MatMul, Places, Pooling, Reduce, Rows, Span, Start, Table,
     functions, rare,
@@ -191,7 +192,11 @@ fn matmul_transposed(memory: &mut [f32], rows: usize, call: &MatMul, steps: [usi
             for (i, j) in (0..height).flat_map(|i| (0..columns).map(move |j| (i, j))) {
                 let left = at(left, row, place * steps[0] + i * inner);
                 let right = at(right, row, place * steps[1] + j * inner);
-                let sum = sum_products(inner, |k| (memory[left + k], memory[right + k]));
+                let sum = if is_turned(height, columns) {
+                    (0..inner).fold(0.0, |sum, k| memory[left + k].mul_add(memory[right + k], sum))
+                } else {
+                    sum_products(inner, |k| (memory[left + k], memory[right + k]))
+                };
                 memory[at(output, row, (place * height + i) * columns + j)] = sum;
             }
         }
@@ -214,7 +219,7 @@ fn softmax(memory: &mut [f32], rows: usize, input: Span, output: Span) {
         }
         let mut lanes = [0.0; 16];
         for column in 0..input.width {
-            let e = exp(memory[at(input, row, column)] - largest);
+            let e = share(memory[at(input, row, column)] - largest);
             memory[at(output, row, column)] = e;
             lanes[column % 16] += e;
         }
@@ -223,6 +228,11 @@ fn softmax(memory: &mut [f32], rows: usize, input: Span, output: Span) {
             memory[at(output, row, column)] /= sum;
         }
     }
+}
+
+/// As [`super::functions::share`].
+fn share(x: f32) -> f32 {
+    if x < functions::exp::VANISHING { 0.0 } else { exp(x) }
 }
 
 /// The sum of `term(column)` by the lanes and the tree; columns beyond `width` add `0 * 0`.
@@ -350,7 +360,7 @@ fn softmax_down(memory: &mut [f32], positions: usize, input: Span, output: Span)
         let largest = (0..positions).fold(f32::NEG_INFINITY, |m, i| max(m, memory[at(input, i, column)]));
         let mut sum = 0.0;
         for i in 0..positions {
-            let e = exp(memory[at(input, i, column)] - largest);
+            let e = share(memory[at(input, i, column)] - largest);
             memory[at(output, i, column)] = e;
             sum += e;
         }
@@ -419,12 +429,14 @@ fn min(a: f32, b: f32) -> f32 {
 }
 
 /// The larger; NaN if either is.
-fn maximum(a: f32, b: f32) -> f32 {
+#[inline(always)]
+pub(super) fn maximum(a: f32, b: f32) -> f32 {
     if a.is_nan() { a } else { max(a, b) }
 }
 
 /// The smaller; NaN if either is.
-fn minimum(a: f32, b: f32) -> f32 {
+#[inline(always)]
+pub(super) fn minimum(a: f32, b: f32) -> f32 {
     if a.is_nan() { a } else { min(a, b) }
 }
 

@@ -1,7 +1,6 @@
 //! Elements of a row chosen by computed numbers: by their places, or by their rank. All sets share this code.
 
 use super::Span;
-use std::cmp::Ordering;
 
 pub fn pick(memory: &mut [f32], rows: usize, input: Span, index: Span, groups: usize, output: Span) {
     let (count, inner) = (index.width / groups, output.width / index.width);
@@ -22,23 +21,26 @@ pub fn pick(memory: &mut [f32], rows: usize, input: Span, index: Span, groups: u
 pub fn top_k(memory: &mut [f32], rows: usize, input: Span, groups: usize, is_smallest: bool, output: Span) {
     let (length, all) = (input.width / groups, output.width / 2);
     let count = all / groups;
-    let order = |x: (usize, f32), y: (usize, f32)| {
-        let larger_first = y.1.partial_cmp(&x.1).unwrap_or(x.1.is_nan().cmp(&y.1.is_nan()).reverse());
-        let by_value = if is_smallest { larger_first.reverse() } else { larger_first };
-        by_value.then(x.0.cmp(&y.0))
-    };
+    let is_larger = |x: f32, y: f32| x > y || (x.is_nan() && !y.is_nan());
+    let precedes = |x: f32, y: f32| if is_smallest { is_larger(y, x) } else { is_larger(x, y) };
     for row in 0..rows {
         for group in 0..groups {
             let from = input.offset + row * input.stride + group * length;
             let to = output.offset + row * output.stride + group * count;
-            let mut last = None;
-            for t in 0..count {
-                let elements = memory[from..from + length].iter().copied().enumerate();
-                let rest = elements.filter(|x| last.is_none_or(|last| order(last, *x) == Ordering::Less));
-                last = rest.min_by(|x, y| order(*x, *y));
-                let Some((place, value)) = last else { break };
-                memory[to + t] = value;
-                memory[to + all + t] = place as f32;
+            for place in 0..length {
+                let value = memory[from + place];
+                let mut rank = place.min(count);
+                while rank > 0 && precedes(value, memory[to + rank - 1]) {
+                    rank -= 1;
+                    if rank + 1 < count {
+                        memory[to + rank + 1] = memory[to + rank];
+                        memory[to + all + rank + 1] = memory[to + all + rank];
+                    }
+                }
+                if rank < count {
+                    memory[to + rank] = value;
+                    memory[to + all + rank] = place as f32;
+                }
             }
         }
     }

@@ -68,7 +68,7 @@ impl Stored for StoredBf16 {
 const ROWS: usize = 6;
 
 /// Rows of a computed matrix that are copied together.
-const BLOCK: usize = 256;
+pub(super) const BLOCK: usize = 256;
 
 /// The most rows that read a computed matrix where it lies. Its lines are read ahead as long as they are near each other;
 /// farther apart, one strip is all that they serve.
@@ -218,7 +218,7 @@ unsafe fn panel_of_blocks<L: Lanes>(memory: *mut f32, rows: usize, panel: usize,
 /// # Safety
 /// As [`tile`].
 #[inline(always)]
-unsafe fn panel_of_rows<L: Lanes, S: Stored>(
+pub(super) unsafe fn panel_of_rows<L: Lanes, S: Stored>(
     memory: *mut f32,
     rows: usize,
     panel: usize,

@@ -7,7 +7,7 @@
 
 use super::lanes::{self, Lanes};
 use super::list::Functions;
-use super::{reduce, tile};
+use super::{reduce, tile, transposed};
 use half::{bf16, f16};
 use wide::{f32x8, f64x4};
 
@@ -37,7 +37,7 @@ pub(super) const FUNCTIONS: Functions = Functions {
     choose: lanes::choose::<Portable>,
     reduce: reduce::reduce::<Portable>,
     view: lanes::view::<Portable>,
-    matmul_transposed: lanes::matmul_transposed::<Portable>,
+    matmul_transposed: transposed::matmul_transposed::<Portable>,
 };
 
 /// Lanes 0 to 7 and 8 to 15.

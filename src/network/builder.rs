@@ -362,7 +362,7 @@ impl<'a> Builder<'a> {
             epsilon: NORM_EPSILON,
         };
         self.check_variance(norm)?;
-        Ok(self.graph.add(Op::BatchNorm { input, norm, start: 0 }, width, prefix))
+        Ok(self.graph.add(Op::BatchNorm { input, norm, start: 0, groups: 1 }, width, prefix))
     }
 
     /// `scale` and `shift` of the batch norm that each scenario has for itself: its four tensors are `[scenarios, width]`.
@@ -441,7 +441,8 @@ impl<'a> Builder<'a> {
         let variance = self.tensor(&format!("{prefix}.norm.running_var"), &[width])?;
         let norm = Norm { gamma: None, beta: None, mean, variance, epsilon: DICE_EPSILON };
         self.check_variance(norm)?;
-        let norm = self.graph.add(Op::BatchNorm { input: x, norm, start: 0 }, width, format!("{prefix}.norm"));
+        let norm =
+            self.graph.add(Op::BatchNorm { input: x, norm, start: 0, groups: 1 }, width, format!("{prefix}.norm"));
         self.blend(prefix, x, norm)
     }
 

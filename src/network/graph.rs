@@ -125,7 +125,8 @@ pub enum Op {
     /// `A[i, j] s[j]`: the same with scaled columns.
     ScaleColumns { matrix: Value, scale: Value },
     /// `y = (x - mean) / sqrt(variance + epsilon) * gamma + beta`, the running statistics of training from column `start`.
-    BatchNorm { input: Value, norm: Norm, start: usize },
+    /// For several groups, each of as many equal parts of the row has the same norm, from column 0.
+    BatchNorm { input: Value, norm: Norm, start: usize, groups: usize },
     /// The same with the moments of each of `groups` equal parts of the row; without tensors, ones and zeros.
     LayerNorm { input: Value, gamma: Option<TensorId>, beta: Option<TensorId>, epsilon: f64, groups: usize },
     /// `x / max(|x|_2, epsilon)` for each of `groups` equal parts of the row.

@@ -99,6 +99,8 @@ enum Kind {
         mean: String,
         variance: String,
         epsilon: Number,
+        #[serde(default = "one")]
+        groups: usize,
     },
     LayerNorm {
         weight: Option<String>,
@@ -537,9 +539,9 @@ impl Step<'_> {
                 let shape = Matrices { batch, height: rows, inner, columns, is_transposed: transposed };
                 (Op::MatMul { left, right, shape }, width)
             }
-            Kind::BatchNorm { weight, bias, mean, variance, epsilon } => {
+            Kind::BatchNorm { weight, bias, mean, variance, epsilon, groups } => {
                 let [input] = self.inputs()?;
-                let width = b.width(input);
+                let width = self.part(b, input, groups)?;
                 let mut part = |name: &str| b.tensor(name, &[width]);
                 let norm = Norm {
                     gamma: weight.as_deref().map(&mut part).transpose()?,
@@ -549,7 +551,7 @@ impl Step<'_> {
                     epsilon: f64::from(epsilon.0),
                 };
                 b.check_variance(norm)?;
-                (Op::BatchNorm { input, norm, start: 0 }, width)
+                (Op::BatchNorm { input, norm, start: 0, groups }, b.width(input))
             }
             Kind::LayerNorm { weight, bias, epsilon, groups } => {
                 let [input] = self.inputs()?;

@@ -148,9 +148,12 @@ impl Lowering<'_> {
             Op::Scenario(table) => self.stored(*table, Some(self.description.scenario_rows), output)?,
             Op::Weight(table) => self.stored(*table, None, output)?,
             Op::ScenarioOneHot => self.plain(Operation::OneHot(OneHot { output }), shape),
-            Op::BatchNorm { input, norm, start } => {
+            Op::BatchNorm { input, norm, start, groups } => {
                 let (scale, shift) = affine(self.store, norm)?;
-                let part = |values: Vec<f64>| values[*start..start + width].iter().map(|value| *value as f32).collect();
+                let part = |values: Vec<f64>| {
+                    let part = values[*start..start + width / groups].iter().map(|value| *value as f32);
+                    part.collect::<Vec<f32>>().repeat(*groups)
+                };
                 let affine = Affine { input: span(*input), scale: part(scale), shift: part(shift), output };
                 self.plain(Operation::Affine(affine), shape)
             }

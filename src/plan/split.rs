@@ -34,8 +34,8 @@ pub fn split(graph: &Graph, features: &[Rate]) -> Graph {
             Op::Activation { input, activation } => {
                 pass.per_run(input, &node.name, |_, part, _| Op::Activation { input: part, activation })
             }
-            Op::BatchNorm { input, norm, .. } => {
-                pass.per_run(input, &node.name, |_, part, start| Op::BatchNorm { input: part, norm, start })
+            Op::BatchNorm { input, norm, groups: 1, .. } => {
+                pass.per_run(input, &node.name, |_, part, start| Op::BatchNorm { input: part, norm, start, groups: 1 })
             }
             Op::Combine { how, left, right, spread }
                 if pass.graph.width(right) == node.width && node.width > 1 && pass.is_divided(left, right) =>

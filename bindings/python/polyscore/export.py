@@ -109,7 +109,8 @@ def score_golden(
     row = features.scenario_row(description, request.get("scenario"))
     with torch.no_grad():
         scores = twin(batch, torch.full((count,), row, dtype=torch.int64))
-    return golden_entry(description, number, request, count, {name: value.float().numpy() for name, value in scores.items()})
+    arrays = {name: value.float().numpy() for name, value in scores.items()}
+    return golden_entry(description, number, request, count, arrays)
 
 
 def check_golden(
@@ -128,7 +129,11 @@ def check_golden(
 
 
 def golden_entry(
-    description: Mapping[str, Any], number: int, request: Mapping[str, Any], count: int, scores: Mapping[str, np.ndarray]
+    description: Mapping[str, Any],
+    number: int,
+    request: Mapping[str, Any],
+    count: int,
+    scores: Mapping[str, np.ndarray],
 ) -> tuple[dict[str, Any], dict[str, tuple[str, tuple[int, ...], bytes]]]:
     """The golden entry of a request of `count` candidates with the scores of each task, and its tensors."""
     values, candidates = request.get("request", {}), request.get("candidates", {})

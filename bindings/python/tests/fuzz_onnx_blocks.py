@@ -277,6 +277,8 @@ def gelu(g: Builder) -> Tensor:
         cube = g.binary("Mul", g.binary("Mul", x, x), x) if g.chance(0.5) else g.emit(
             "Pow", [x, g.scalar_beside(x, 3.0)], x.shape, x.row, -(x.bound**3), x.bound**3)
         inner = g.either("Add", x, g.scaled(cube, near(g, 0.044715)))
+        if g.chance(0.3):
+            inner = g.either("Mul", x, g.scaled(squared(g, x), near(g, 0.044715), near(g, 1.0)))
         bell = g.unary("Tanh", g.scaled(inner, near(g, math.sqrt(2 / math.pi))), -1, 1)
     gate = g.either("Add", bell, g.scalar_beside(x, near(g, 1.0)))
     half = near(g, 0.5)
@@ -298,7 +300,10 @@ def layer_norm_of_parts(g: Builder) -> Tensor:
     mean = g.reduce("ReduceMean", x, [axis], True)
     centred = g.binary("Sub", x, mean)
     again = centred if g.chance(0.7) else g.binary("Sub", x, mean)
-    variance = g.reduce(g.one_of("ReduceMean", "ReduceMean", "ReduceMean", "ReduceSum"), squared(g, other(g, again)), [axis], True)
+    squares = squared(g, other(g, again))
+    if g.chance(0.15):
+        squares = g.scaled(squares, 1, 1e-3)
+    variance = g.reduce(g.one_of("ReduceMean", "ReduceMean", "ReduceMean", "ReduceSum"), squares, [axis], True)
     shifted = g.either("Add", variance, g.constant(np.float32(g.one_of(1e-5, 1e-3, 0.1))))
     shifted = dataclasses.replace(shifted, low=0.1, high=max(shifted.high, 0.2))
     deviation = g.unary("Sqrt", shifted, 0.3, math.sqrt(shifted.high))
@@ -325,7 +330,13 @@ def normalised(g: Builder) -> Tensor:
     else:
         total = dataclasses.replace(g.reduce("ReduceSum", squared(g, x), [axis], True), low=0.3)
         length = g.unary("Sqrt", total, 0.3, math.sqrt(max(total.high, 1)))
-    length = g.clip(length, 1e-12, 1e6) if g.opset >= 11 and g.chance(0.7) else length
+    match g.one_of("clip", "low", "max", "none"):
+        case "clip":
+            length = g.clip(length, 1e-12, 1e6)
+        case "low" if g.opset >= 11:
+            length = g.emit("Clip", [length, g.constant(np.float32(1e-12))], length.shape, length.row, 0.3, max(length.high, 0.4))
+        case "max":
+            length = g.binary("Max", length, g.scalar_beside(length, 1e-6))
     length = dataclasses.replace(length, low=0.3, high=max(length.high, 0.4))
     return dataclasses.replace(g.binary("Div", other(g, x), length), low=-2.0, high=2.0)
 
@@ -492,6 +503,31 @@ def branch(g: Builder) -> Tensor:
     condition = g.constant(np.array(g.chance(0.5)))
     (name,) = g.line("If", [condition], then_branch=graphs[0], else_branch=graphs[1])
     return Tensor(name, x.kind, x.shape, x.row, -x.bound, x.bound, x.grain, x.rates)
+
+
+@block
+def local_function(g: Builder) -> Tensor:
+    """A layer that is a function of the model."""
+    x = g.flat(g.pick())
+    name, size, outputs = g.name("Layer"), x.size, g.rng.randint(1, 4)
+    nodes = [onnx.helper.make_node("MatMul", ["x", "w"], ["p"]), onnx.helper.make_node("Add", ["p", "b"], ["s"]),
+             onnx.helper.make_node("Tanh", ["s"], ["y"])]
+    opsets = [onnx.helper.make_opsetid("", g.opset)]
+    g.graph.functions.append(onnx.helper.make_function("my.layers", name, ["x", "w", "b"], ["y"], nodes, opsets))
+    (made,) = g.line(name, [x, g.weights(size, outputs), g.weights(outputs, scale=1)], domain="my.layers")
+    return Tensor(made, "float32", (1, outputs), x.row, -1, 1, 0.0, x.rates)
+
+
+@block
+def tied(g: Builder) -> Tensor:
+    """The products of a vector with all rows of a table that ids are looked up in."""
+    table = g.rng.choice([t for t in g.tables if t.rank == 2] or [None])
+    if table is None:
+        raise Skip
+    x = g.into(g.shaped(g.pick(), table.shape[1]), -3, 3)
+    (turned,) = g.line("Transpose", [table], perm=[1, 0])
+    weights = dataclasses.replace(table, name=turned, shape=table.shape[::-1], array=None)
+    return g.matmul(x, weights)
 
 
 @block

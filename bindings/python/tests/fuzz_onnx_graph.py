@@ -87,7 +87,7 @@ class Tensor:
 class Given:
     """An input: `values` are `[rows, *shape]`, or `[1, *shape]` if it is the request's or `is_single`.
 
-    `columns` names the columns of a matrix.
+    `columns` names the columns of a matrix; with `has_dynamic_length` the graph does not say how long the last axis is.
     """
 
     name: str
@@ -97,6 +97,13 @@ class Given:
     values: np.ndarray
     is_single: bool = False
     columns: list[Any] | None = None
+    has_dynamic_length: bool = False
+
+    def dims(self) -> list[int | str]:
+        first: list[int | str] = [1 if self.is_single else "N"]
+        if self.has_dynamic_length:
+            return [*first, *self.shape[:-1], f"{self.name}.length"]
+        return [*first, *self.shape]
 
     def feed(self, rows: int) -> np.ndarray:
         if self.is_single:
@@ -134,14 +141,14 @@ class Graph:
     scenarios: list[int] | None = None
     repeated: set[str] = dataclasses.field(default_factory=set)
     sizes: dict[str, int] = dataclasses.field(default_factory=dict)
+    functions: list[onnx.FunctionProto] = dataclasses.field(default_factory=list)
     seed: int = 0
 
     def model(self) -> onnx.ModelProto:
         """`repeated` constants are inputs, too, as older exporters write them."""
         inputs = [
             onnx.helper.make_tensor_value_info(
-                given.name, onnx.helper.np_dtype_to_tensor_dtype(np.dtype(given.kind)),
-                [1 if given.is_single else "N", *given.shape],
+                given.name, onnx.helper.np_dtype_to_tensor_dtype(np.dtype(given.kind)), given.dims()
             )
             for given in self.givens
         ]
@@ -153,9 +160,9 @@ class Graph:
         outputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in self.outputs]
         made = onnx.helper.make_graph([line.proto() for line in self.lines], "fuzz", inputs, outputs, weights)
         opsets = [onnx.helper.make_opsetid("", self.opset)]
-        if any(line.domain for line in self.lines):
-            opsets.append(onnx.helper.make_opsetid(MICROSOFT, 1))
-        return onnx.helper.make_model(made, opset_imports=opsets, ir_version=11 if self.opset > 22 else 10)
+        opsets += [onnx.helper.make_opsetid(domain, 1) for domain in sorted({line.domain for line in self.lines} - {""})]
+        version = 11 if self.opset > 22 else 10
+        return onnx.helper.make_model(made, opset_imports=opsets, functions=self.functions, ir_version=version)
 
     def feeds(self, rows: int) -> dict[str, np.ndarray]:
         return {given.name: given.feed(rows) for given in self.givens}
@@ -190,7 +197,9 @@ def grain_of(array: np.ndarray) -> float:
 
 
 class Builder:
-    """Makes a graph node by node. `pool` are the tensors that a node may read; `read` are those that one does."""
+    """Makes a graph node by node. `pool` are the tensors that a node may read; `read` are those that one does. `tables` and
+    `shared` are constants that another node may read, too.
+    """
 
     def __init__(self, seed: int, opset: int):
         self.rng = random.Random(seed)
@@ -199,7 +208,9 @@ class Builder:
         self.graph = Graph(opset, [], [], {}, [], seed=seed)
         self.pool: list[Tensor] = []
         self.tables: list[Tensor] = []
+        self.shared: list[Tensor] = []
         self.read: set[str] = set()
+        self._made: set[str] = set()
         self._count = 0
 
     # Chance
@@ -234,7 +245,10 @@ class Builder:
     # Nodes
 
     def name(self, prefix: str = "t") -> str:
+        """A new name; some are of characters that a file does not allow, or keeps for itself."""
         self._count += 1
+        if self.chance(0.04):
+            return self.one_of("golden.", "a:", "a_", "/layer/Add_output_", "padding.", "step ") + str(self._count // 2) + prefix
         return f"{prefix}{self._count}"
 
     def line(self, op: str, inputs: Sequence[Tensor | str | None], outputs: int = 1, domain: str = "", **attributes: Any) -> list[str]:
@@ -244,6 +258,9 @@ class Builder:
             names.pop()
         self.read.update(names)
         made = [self.name() for _ in range(outputs)]
+        while any(name in self._made for name in made) or len(set(made)) < outputs:
+            made = [self.name() for _ in range(outputs)]
+        self._made.update(made)
         attributes = {key: value for key, value in attributes.items() if value is not None}
         self.graph.lines.append(Line(op, names, made, attributes, domain))
         return made
@@ -294,9 +311,13 @@ class Builder:
         if self.chance(0.15):
             return made(self._constant_node(array))
         name = self.name("c")
+        while name in self.graph.constants:
+            name = self.name("c")
         self.graph.constants[name] = array
         if self.chance(0.02):
             self.graph.repeated.add(name)
+        if array.ndim:
+            self.shared.append(made(name))
         return made(name)
 
     def _constant_node(self, array: np.ndarray) -> str:
@@ -319,7 +340,20 @@ class Builder:
     def weights(self, *shape: int, scale: float | None = None) -> Tensor:
         """Numbers of a layer, small enough to keep what it makes small."""
         scale = 1 / math.sqrt(max(shape[-2] if len(shape) > 1 else shape[-1], 1)) if scale is None else scale
+        known = [t for t in self.shared if t.shape == shape and t.kind == "float32" and t.bound <= 3]
+        if known and self.chance(0.15):
+            return self.rng.choice(known)
+        if self.opset >= 13 and self.chance(0.03):
+            return self.dequantized(shape, scale)
         return self.constant((self.numbers.normal(size=shape) * scale).clip(-3, 3).astype(np.float32))
+
+    def dequantized(self, shape: Sequence[int], scale: float) -> Tensor:
+        """Weights that the graph makes of bytes."""
+        array = (self.numbers.normal(size=shape) * 40).clip(-127, 127).astype(np.int8)
+        step = np.float32(scale / 40)
+        (name,) = self.line("DequantizeLinear", [self.constant(array), self.constant(step)])
+        made = array.astype(np.float32) * step
+        return Tensor(name, "float32", tuple(shape), None, float(made.min()), float(made.max()), 0.0, frozenset(), made)
 
     def array_like(self, shape: Sequence[int], kind: str, is_exact: bool, is_positive: bool = False) -> np.ndarray:
         """Numbers of a constant operand."""
@@ -390,6 +424,9 @@ class Builder:
         if not is_positive and tensor.rank and self.chance(0.3) and tensor.kind in ("float32", "int64"):
             axes = self.some(tensor.free_axes())
             return self.reduce(self.one_of("ReduceMax", "ReduceMin"), tensor, axes, True)
+        known = [t for t in self.shared if t.kind == tensor.kind and (t.grain > 0 or not is_exact) and self.fits(tensor, t)]
+        if known and not is_positive and self.chance(0.15):
+            return self.rng.choice(known)
         return self.constant(self.array_like(self.constant_shape(tensor), tensor.kind, is_exact, is_positive))
 
     def reduce(self, op: str, tensor: Tensor, axes: Sequence[int], keep: bool) -> Tensor:

@@ -37,17 +37,17 @@ def minimised(check: Callable[[Graph], Any], graph: Graph, failure: Exception) -
     if fails(best) is None:
         return graph, failure
     is_smaller = True
-    while is_smaller and time.monotonic() < until:
+    while is_smaller:
         is_smaller = False
-        for step in (with_one_output, that_ends_early, with_inputs_inside, without_a_node, with_plain_numbers, with_plain_inputs):
-            for candidate in step(best):
+        for ways in (with_one_output, that_ends_early, with_inputs_inside, without_nodes, with_plain_numbers, with_plain_inputs):
+            for way in ways(best):
                 if time.monotonic() > until:
-                    break
-                candidate = pruned(candidate)
+                    return best, failure
+                candidate = way(best)
+                candidate = best if candidate is None else pruned(candidate)
                 found = fails(candidate) if size_of(candidate) < size_of(best) else None
                 if found is not None:
                     best, failure, is_smaller = candidate, found, True
-                    break
     return best, failure
 
 
@@ -78,17 +78,20 @@ def pruned(graph: Graph) -> Graph:
     return dataclasses.replace(graph, lines=lines, constants=constants, givens=givens)
 
 
-def with_one_output(graph: Graph) -> Iterator[Graph]:
-    for name in graph.outputs if len(graph.outputs) > 1 else []:
-        yield dataclasses.replace(graph, outputs=[name])
+Way = Callable[[Graph], "Graph | None"]
 
 
-def that_ends_early(graph: Graph) -> Iterator[Graph]:
-    for place, line in enumerate(graph.lines[:-1]):
+def with_one_output(graph: Graph) -> Iterator[Way]:
+    for name in graph.outputs:
+        yield lambda best: dataclasses.replace(best, outputs=[name]) if name in best.outputs else None
+
+
+def that_ends_early(graph: Graph) -> Iterator[Way]:
+    for line in graph.lines[:-1]:
         for name in filter(None, line.outputs):
             cast = Line("Cast", [name], ["out"], {"to": onnx.TensorProto.FLOAT})
-            yield dataclasses.replace(graph, lines=[*graph.lines[: place + 1], cast], outputs=["out"])
-            yield dataclasses.replace(graph, lines=graph.lines[: place + 1], outputs=[name])
+            yield lambda best: dataclasses.replace(best, lines=[*best.lines, cast], outputs=["out"])
+            yield lambda best: dataclasses.replace(best, outputs=[name])
 
 
 def arrays_of(graph: Graph, rows: int) -> dict[str, np.ndarray]:
@@ -100,63 +103,72 @@ def arrays_of(graph: Graph, rows: int) -> dict[str, np.ndarray]:
     return dict(zip(names, session(model).run(None, graph.feeds(rows))))
 
 
-def with_inputs_inside(graph: Graph) -> Iterator[Graph]:
+def with_inputs_inside(graph: Graph) -> Iterator[Way]:
     """With an input or a constant in the place of a tensor."""
     try:
         many, few = arrays_of(graph, ROWS), arrays_of(graph, 5)
     except Exception:
         return
-    for line in reversed(graph.lines):
-        for name in line.outputs:
-            array = many.get(name)
-            if array is None or name in graph.outputs or (array.dtype.kind == "f" and not np.isfinite(array).all()):
-                continue
-            lines = []
-            for other in graph.lines:
-                other = copy.copy(other)
-                other.outputs = [f"{name}.unused" if output == name else output for output in other.outputs]
-                lines.append(other)
-            if array.shape == few[name].shape:
-                yield dataclasses.replace(graph, lines=lines, constants=graph.constants | {name: array})
-            elif array.shape[0] == ROWS and few[name].shape == (5, *array.shape[1:]):
-                given = Given(name, array.dtype.name, array.shape[1:], "pair", array)
-                yield dataclasses.replace(graph, lines=lines, givens=[*graph.givens, given])
-
-
-def without_a_node(graph: Graph) -> Iterator[Graph]:
-    for place, line in enumerate(graph.lines):
-        if line.outputs[0] in graph.outputs and len(graph.lines) == 1:
+    for name, array in reversed(many.items()):
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
             continue
+        if array.shape == few[name].shape:
+            yield lambda best: cut(best, name, constants=best.constants | {name: array})
+        elif array.shape[0] == ROWS and few[name].shape == (5, *array.shape[1:]):
+            given = Given(name, array.dtype.name, array.shape[1:], "pair", array)
+            yield lambda best: cut(best, name, givens=[*best.givens, given])
+
+
+def cut(graph: Graph, name: str, **changes: Any) -> Graph | None:
+    if name in graph.outputs or not any(name in line.outputs for line in graph.lines):
+        return None
+    lines = []
+    for line in graph.lines:
+        line = copy.copy(line)
+        line.outputs = [f"{name}.unused" if output == name else output for output in line.outputs]
+        lines.append(line)
+    return dataclasses.replace(graph, lines=lines, **changes)
+
+
+def without_nodes(graph: Graph) -> Iterator[Way]:
+    """With an input of a node in the place of its output."""
+    for line in graph.lines:
         for name in filter(None, line.inputs):
-            lines = []
-            for other in graph.lines[:place] + graph.lines[place + 1 :]:
-                other = copy.copy(other)
-                other.inputs = [name if given == line.outputs[0] else given for given in other.inputs]
-                lines.append(other)
-            outputs = [name if output == line.outputs[0] else output for output in graph.outputs]
-            yield dataclasses.replace(graph, lines=lines, outputs=outputs)
+            yield lambda best: without(best, line, name) if line in best.lines else None
 
 
-def with_plain_numbers(graph: Graph) -> Iterator[Graph]:
+def without(graph: Graph, gone: Line, name: str) -> Graph:
+    lines = []
+    for line in graph.lines:
+        if line is not gone:
+            line = copy.copy(line)
+            line.inputs = [name if given == gone.outputs[0] else given for given in line.inputs]
+            lines.append(line)
+    outputs = [name if output == gone.outputs[0] else output for output in graph.outputs]
+    return dataclasses.replace(graph, lines=lines, outputs=outputs)
+
+
+def with_plain_numbers(graph: Graph) -> Iterator[Way]:
     for name, array in graph.constants.items():
         if array.dtype.kind == "f" and array.size:
             made = (np.round(array), np.round(array, 1), np.round(array * 4) / 4, np.resize(array.ravel()[:2].round(1), array.shape))
             for plain in made:
-                yield dataclasses.replace(graph, constants=graph.constants | {name: plain.astype(array.dtype)})
+                yield lambda best: dataclasses.replace(best, constants=best.constants | {name: plain.astype(array.dtype)})
 
 
-def with_plain_inputs(graph: Graph) -> Iterator[Graph]:
-    for place, given in enumerate(graph.givens):
-        changes: list[dict[str, Any]] = []
+def with_plain_inputs(graph: Graph) -> Iterator[Way]:
+    for given in graph.givens:
         if given.rate != "pair" and not given.is_single:
-            changes.append({"rate": "pair", "values": given.feed(ROWS)})
+            yield lambda best: changed(best, given.name, rate="pair", values=given.feed(ROWS))
         if np.asarray(given.values).dtype.kind == "f":
-            changes.append({"values": np.round(given.values * 2) / 2})
+            yield lambda best: changed(best, given.name, values=np.round(given.values * 2) / 2)
         if given.columns:
-            changes.append({"columns": None})
-        for change in changes:
-            other = dataclasses.replace(given, **change)
-            yield dataclasses.replace(graph, givens=[*graph.givens[:place], other, *graph.givens[place + 1 :]])
+            yield lambda best: changed(best, given.name, columns=None)
+
+
+def changed(graph: Graph, name: str, **changes: Any) -> Graph:
+    givens = [dataclasses.replace(given, **changes) if given.name == name else given for given in graph.givens]
+    return dataclasses.replace(graph, givens=givens)
 
 
 # As a test

@@ -52,7 +52,8 @@ def give(g: Builder, kind: str, shape: tuple[int, ...], rate: str, numbers: Call
     name = g.one_of("x", "input_", "user.", "in:") + str(len(g.graph.givens))
     rows = 1 if is_single else ROWS
     values = numbers((rows, *shape)).astype(kind)
-    g.graph.givens.append(Given(name, kind, shape, rate, values, is_single, columns))
+    has_dynamic_length = bool(shape) and not columns and g.chance(0.04)
+    g.graph.givens.append(Given(name, kind, shape, rate, values, is_single, columns, has_dynamic_length))
     row = None if is_single else Row(0)
     return Tensor(name, kind, (1, *shape), row, low, high, grain, frozenset([rate]))
 
@@ -137,6 +138,18 @@ def inputs(g: Builder) -> None:
         g.pool.append(give_numbers(g, "pair"))
     if g.chance(0.12):
         g.pool.append(give_scenario(g))
+    if g.chance(0.3):
+        give_constants(g)
+
+
+def give_constants(g: Builder) -> None:
+    """Constants that operators may be put behind, as behind inputs; some have a row for each of the rows."""
+    for _ in range(g.rng.randint(1, 2)):
+        kind = g.one_of("float32", "float32", "int64", "bool")
+        x = g.constant(g.array_like(g.one_of((3,), (1, 4), (1, 2, 3), ()), kind, g.chance(0.5)))
+        g.pool.append(x)
+        if g.chance(0.5):
+            g.pool.append(dataclasses.replace(g.spread_over_rows(x), array=None))
 
 
 # Networks
@@ -148,7 +161,7 @@ def grown(seed: int) -> Builder:
     g = Builder(seed, opset_of(rng))
     inputs(g)
     names = sorted(OPERATORS)
-    wanted = rng.choice((3, 5, 8, 12, 18))
+    wanted = rng.choice((3, 5, 8, 8, 12, 18, 30))
     tries = 0
     while wanted and tries < 120:
         tries += 1
@@ -194,7 +207,7 @@ def measured(g: Builder, leaves: list[Tensor]) -> list[tuple[Tensor, float]]:
         numbers = np.asarray(array, dtype=np.float64)
         top = np.abs(numbers).max() if numbers.size else np.inf
         if np.isfinite(top) and top < 1e6:
-            kept.append((leaf, max(float(numbers.std()), 0.03 * float(top), 0.02)))
+            kept.append((leaf, max(float(numbers.std()), 0.05 * float(top), 0.05)))
     return kept
 
 
@@ -204,6 +217,11 @@ def finish(g: Builder, leaves: list[tuple[Tensor, float]]) -> Graph:
     count = min(g.one_of(1, 1, 1, 2, 3), len(leaves))
     for part in range(count):
         g.graph.outputs.append(task(g, leaves[part::count]))
+    if g.chance(0.15):
+        first = Tensor(g.graph.outputs[0], "float32", (1, g.graph.sizes[g.graph.outputs[0]]), Row(0), 0, 1)
+        made = plain(g, g.one_of("Mul", "Add"), [first, g.constant(np.float32(0.5))], first.shape)
+        g.graph.outputs.append(made.name)
+        g.graph.sizes[made.name] = first.size
     return g.graph
 
 
@@ -231,6 +249,8 @@ def task(g: Builder, leaves: list[tuple[Tensor, float]]) -> str:
         made = g.reshape(made, (1,), Row(0))
     if columns == 4 and g.chance(0.3):
         made = plain(g, "Mul", [made, plain(g, "Gather", [made, g.ints(3, 0, 0, 1)], (1, 4), axis=1)], (1, 4))
+    if g.chance(0.05) and made.rank == 2:
+        made = plain(g, "Transpose", [made], (columns, 1), perm=[1, 0])
     g.graph.sizes[made.name] = columns
     return made.name
 
@@ -410,7 +430,7 @@ def mixing_network(seed: int) -> tuple[Graph, str]:
     g = grown(seed)
     wanted = [t for t in g.pool if t.kind == "float32" and t.row is not None and t.rates & {"pair", "item"} and t.array is None]
     leaves = measured(g, wanted)
-    leaves = [(leaf, size) for leaf, size in leaves if size > 0.02]
+    leaves = [(leaf, size) for leaf, size in leaves if size > 0.05]
     if not leaves:
         raise Skip
     leaf, size = g.rng.choice(leaves)

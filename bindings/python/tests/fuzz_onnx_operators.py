@@ -181,6 +181,11 @@ def clip(g: Builder, op: str) -> Made:
     if g.opset < 11:
         low, high = g.one_of((None, 1.0), (-0.5, None), (-0.5, 1.5))
         return g.unary(op, x, clipped(x.low, low, high), clipped(x.high, low, high), min=low, max=high)
+    if g.chance(0.15):
+        bounds = [t for t in g.pool if t.kind == "float32" and t.size == 1 and t.row is None]
+        if bounds:
+            bound = g.reshape(g.rng.choice(bounds), (), None)
+            return g.emit(op, [x, bound], x.shape, x.row, min(x.low, bound.low), max(x.high, bound.high), min(x.grain, bound.grain))
     low, high = g.one_of((None, 1.0), (-0.5, None), (-0.5, 1.5), (None, None), (1.0, -1.0), (0.0, 6.0))
     given = [x, *(None if bound is None else g.constant(np.float32(bound)) for bound in (low, high))]
     grain = min(x.grain, 0.5)
@@ -500,7 +505,11 @@ def mean_variance_norm(g: Builder, op: str) -> Made:
 @operator("MatMul")
 def matmul(g: Builder, op: str) -> Made:
     x = g.pick(least=1)
-    how = g.one_of("right", "right", "batched", "left", "vector", "both", "both")
+    how = g.one_of("right", "right", "batched", "left", "vector", "both", "both", "apart")
+    if how == "apart":
+        parts, depth = g.rng.randint(2, 3), g.rng.randint(1, 4)
+        x = g.shaped(x, parts, g.rng.randint(1, 2), depth)
+        return g.matmul(x, g.weights(parts, depth, g.rng.randint(1, 4)))
     if how == "vector":
         if x.row is not None and x.row.axis == x.rank - 1:
             raise Skip
@@ -545,7 +554,7 @@ def gemm(g: Builder, op: str) -> Made:
     shape = (x.shape[1 - inner], outputs)
     row = None if x.row is None else dataclasses.replace(x.row, axis=0)
     given, bound = [x, weights], size * x.bound * weights.bound * 2
-    if g.chance(0.7):
+    if g.opset < 11 or g.chance(0.7):
         shapes = [(outputs,), (1, outputs), (1,), (), (1, 1)]
         fitting = [t for t in g.pool if t.kind == "float32" and t.row == row and t.shape in (shape, (shape[0], 1))]
         given.append(g.rng.choice(fitting) if fitting and g.chance(0.3) else g.weights(*g.rng.choice(shapes[:3]), scale=1))
@@ -657,9 +666,10 @@ def windows(g: Builder, sizes: Sequence[int], is_pool: bool = False) -> tuple[An
     auto = g.one_of(None, None, None, "NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
     pads = None
     if auto in ("SAME_UPPER", "SAME_LOWER"):
-        if gaps is not None:
+        made = [-(-size // s) for size, s in zip(sizes, step)]
+        if gaps is not None or any((n - 1) * s + k < size for n, s, k, size in zip(made, step, kernel, sizes)):
             raise Skip
-        return kernel, steps, gaps, pads, [-(-size // s) for size, s in zip(sizes, step)], auto
+        return kernel, steps, gaps, pads, made, auto
     if auto is None or auto == "NOTSET":
         most = [k - 1 for k in kernel]
         pads = [g.rng.randint(0, m) for m in [*most, *most]] if g.chance(0.5) else None
@@ -1057,6 +1067,9 @@ def concat(g: Builder, op: str) -> Made:
         )
 
     parts = [x, *(g.pick((x.kind,), where=is_beside) for _ in range(g.rng.randint(0, 3)))]
+    if g.chance(0.05):
+        parts.append(dataclasses.replace(x, name=g.sliced(x, [0], [0], [axis])[0], shape=tuple(
+            0 if a == axis else size for a, size in enumerate(x.shape))))
     if x.row is None and g.chance(0.3):
         parts.append(g.constant(g.array_like(x.shape, x.kind, x.grain > 0)))
     elif x.is_home and g.chance(0.2):
@@ -1097,7 +1110,8 @@ def expand(g: Builder, op: str) -> Made:
 @operator("Tile")
 def tile(g: Builder, op: str) -> Made:
     x = g.pick(ALL, least=1)
-    if x.row is None and g.chance(0.3) and x.shape[0] <= 4:
+    if g.chance(0.15):
+        x = g.pick(ALL, least=1, where=lambda t: t.row is None and t.shape[0] <= 4)
         repeats = [1] * x.rank
         shape = list(x.shape)
         target = g.shape_of(repeats, Row(0))
@@ -1259,7 +1273,10 @@ def depth(g: Builder, op: str) -> Made:
 
 @operator("Gather")
 def gather(g: Builder, op: str) -> Made:
-    how = g.one_of("table", "table", "table", "constant", "constant", "computed", "request")
+    how = g.one_of("table", "table", "table", "constant", "constant", "computed", "request", "rows")
+    if how == "rows":
+        x = g.pick(least=1, where=lambda t: t.is_home)
+        return without_number(moved(g, op, x, x.shape, Row(0), row_numbers(g), axis=g.one_of(None, 0)))
     if how == "table":
         return embedding(g)
     if how == "constant":
@@ -1302,6 +1319,8 @@ def embedding(g: Builder) -> Tensor:
     index = g.rng.choice(ids)
     if g.chance(0.2):
         index = g.indices(g.rng.randint(2, 9), *g.one_of((), (1,), (2,)))
+    elif g.chance(0.3):
+        index = guarded(g, index)
     count = int(index.high) + 1 + g.one_of(0, 0, 1, 3)
     if index.low < 0:
         count = max(count, int(-index.low))
@@ -1321,6 +1340,23 @@ def embedding(g: Builder) -> Tensor:
     shape = (*index.shape, *rest) if axis == 0 else (rest[0], *index.shape, *rest[1:])
     given = g.one_of(None, 0, -table.rank) if axis == 0 else axis
     return g.emit("Gather", [table, index], shape, row, table.low, table.high, table.grain, axis=given)
+
+
+def guarded(g: Builder, index: Tensor) -> Tensor:
+    """Ids as they are, by nodes that exporters put before a lookup."""
+    number = g.constant(np.array(int(index.high) + 1, dtype=index.kind))
+    zero = g.constant(np.array(0, dtype=index.kind))
+    match g.one_of("wrap", "modulo", "max", "float"):
+        case "wrap":
+            below = g.binary("Less", index, zero)
+            return g.emit("Where", [below, g.binary("Add", index, number), index], index.shape, index.row, 0, index.high, 1.0, index.kind)
+        case "modulo" if g.opset >= 10:
+            return dataclasses.replace(g.binary("Mod", index, number), high=index.high)
+        case "max" if g.opset >= 12:
+            return g.binary("Max", index, zero)
+        case "float":
+            return g.to_int(g.to_float(index), g.one_of("int64", "int32"))
+    return index
 
 
 @operator("GatherElements")
@@ -1482,7 +1518,7 @@ def scatter_nd(g: Builder, op: str) -> Made:
 
 @operator("OneHot")
 def one_hot(g: Builder, op: str) -> Made:
-    x = g.pick(("int64", "int64", "float32"), where=lambda t: t.grain == 1 and t.bound < 100)
+    x = g.pick(("int64", "int64", "float32"), least=1, where=lambda t: t.grain == 1 and t.bound < 100)
     count = g.rng.randint(1, 6)
     off, on = g.one_of((0, 1), (0, 1), (-1, 2), (0.5, 0.25))
     axis = g.rng.randint(0, x.rank)

@@ -141,9 +141,9 @@ def matmul(step, inputs, context):
 
 
 def batch_norm(step, inputs, context):
-    (value,) = inputs
+    value = grouped(inputs[0], step)
     mean, variance = tensor(step, "mean", context), tensor(step, "variance", context)
-    assert mean.size == variance.size == value.shape[1]
+    assert mean.size == variance.size == value.shape[2]
     out = (value - mean.ravel()) / np.sqrt(variance.ravel() + step["epsilon"])
     return scaled(out, step, context)
 

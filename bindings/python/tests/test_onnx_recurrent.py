@@ -19,8 +19,12 @@ GATES = {"GRU": 3, "LSTM": 4, "RNN": 1}
 def weights(op_type: str, directions: int, columns: int, hidden: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(3)
     gates = GATES[op_type]
-    shapes = {"w": (directions, gates * hidden, columns), "r": (directions, gates * hidden, hidden),
-              "b": (directions, 2 * gates * hidden), "p": (directions, 3 * hidden)}
+    shapes = {
+        "w": (directions, gates * hidden, columns),
+        "r": (directions, gates * hidden, hidden),
+        "b": (directions, 2 * gates * hidden),
+        "p": (directions, 3 * hidden),
+    }
     return {name: rng.normal(size=shape).astype(np.float32) / 2 for name, shape in shapes.items()}
 
 
@@ -30,9 +34,15 @@ def layer(op_type: str, inputs: str = "w, r, b", **attributes) -> tuple[list[str
     hidden = 5
     text = ", ".join(f"{name} = {value}" for name, value in {"hidden_size": hidden, **attributes}.items())
     outputs = "s, h" if op_type != "LSTM" else "s, h, c"
-    nodes = ["t = Transpose <perm = [1, 0, 2]> (x)", f"{outputs} = {op_type} <{text}> (t, {inputs})",
-             "st = Transpose <perm = [2, 0, 1, 3]> (s)", "sf = Flatten(st)", "ht = Transpose <perm = [1, 0, 2]> (h)",
-             "hf = Flatten(ht)", "y = Concat <axis = 1> (sf, hf)"]
+    nodes = [
+        "t = Transpose <perm = [1, 0, 2]> (x)",
+        f"{outputs} = {op_type} <{text}> (t, {inputs})",
+        "st = Transpose <perm = [2, 0, 1, 3]> (s)",
+        "sf = Flatten(st)",
+        "ht = Transpose <perm = [1, 0, 2]> (h)",
+        "hf = Flatten(ht)",
+        "y = Concat <axis = 1> (sf, hf)",
+    ]
     if op_type == "LSTM":
         nodes[-1:] = ["ct = Transpose <perm = [1, 0, 2]> (c)", "cf = Flatten(ct)", "y = Concat <axis = 1> (sf, hf, cf)"]
     return nodes, weights(op_type, directions, 3, hidden)
@@ -75,8 +85,9 @@ def test_peepholes_and_activations_are_read(tmp_path):
 def test_a_history_of_the_request_is_run_once(tmp_path):
     nodes, constants = layer("GRU", linear_before_reset=1)
     nodes[-1:] = ["u = Concat <axis = 1> (sf, hf)", "m = ReduceMean(u, one)", "y = Mul(m, z)"]
-    conversion = compare(tmp_path, nodes, ["x float 4 3", "z float 1"], constants | {"one": np.array([1])},
-                         rates=["request", "item"])
+    conversion = compare(
+        tmp_path, nodes, ["x float 4 3", "z float 1"], constants | {"one": np.array([1])}, rates=["request", "item"]
+    )
     rates = dict(zip((step["name"] for step in conversion.steps.steps), conversion.steps.rates))
     assert {rates[step["name"]] for step in conversion.live if step["op"] == "linear"} == {"request"}
 
@@ -91,9 +102,14 @@ def refused(folder, nodes, constants, **attributes) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("attributes, word", [
-    ({"layout": 1}, "layout"), ({"clip": 3.0}, "clip"), ({"activations": ["Affine", "Tanh"]}, "Affine"),
-])
+@pytest.mark.parametrize(
+    "attributes, word",
+    [
+        ({"layout": 1}, "layout"),
+        ({"clip": 3.0}, "clip"),
+        ({"activations": ["Affine", "Tanh"]}, "Affine"),
+    ],
+)
 def test_what_is_not_read_is_refused(tmp_path, attributes, word):
     message = refused(tmp_path, *layer("GRU"), **attributes)
     assert "(GRU)" in message and word in message

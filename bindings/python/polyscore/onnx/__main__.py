@@ -58,21 +58,43 @@ def add_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--request", help="inputs that are given once per request", **names)
     verb.add_argument("--candidate", help="inputs that belong to the pair of request and ad", **names)
     verb.add_argument("--item", help="inputs that are facts of the ad alone", **names)
-    verb.add_argument("--task", action="append", default=[], metavar="OUTPUT=TASK,TASK",
-                      help="the tasks that the columns of an output are; `-` for one that is not wanted")
+    verb.add_argument(
+        "--task",
+        action="append",
+        default=[],
+        metavar="OUTPUT=TASK,TASK",
+        help="the tasks that the columns of an output are; `-` for one that is not wanted",
+    )
     verb.add_argument("--scenario", metavar="NAME", help="the input that is the number of the scenario")
-    verb.add_argument("--scenarios", type=scenarios, metavar="NAME=ID,NAME=ID", help="the scenarios, or their numbers alone")
-    verb.add_argument("--columns", action="append", default=[], metavar="INPUT=NAME,NAME:WIDTH",
-                      help="the features that the columns of an input are")
-    verb.add_argument("--length", action="append", default=[], metavar="NAME=LENGTH",
-                      help="the length of a dynamic dimension, by its name or its input")
-    verb.add_argument("--features", type=json.loads, default={}, metavar="JSON",
-                      help="keys to set in entries of features, by feature")
+    verb.add_argument(
+        "--scenarios", type=scenarios, metavar="NAME=ID,NAME=ID", help="the scenarios, or their numbers alone"
+    )
+    verb.add_argument(
+        "--columns",
+        action="append",
+        default=[],
+        metavar="INPUT=NAME,NAME:WIDTH",
+        help="the features that the columns of an input are",
+    )
+    verb.add_argument(
+        "--length",
+        action="append",
+        default=[],
+        metavar="NAME=LENGTH",
+        help="the length of a dynamic dimension, by its name or its input",
+    )
+    verb.add_argument(
+        "--features", type=json.loads, default={}, metavar="JSON", help="keys to set in entries of features, by feature"
+    )
 
 
 def add_golden(verb: argparse.ArgumentParser, default: str | None) -> None:
-    verb.add_argument("--golden", default=default, metavar="N|FILE",
-                      help="candidates of the made-up golden requests, or a file of requests as JSON lines")
+    verb.add_argument(
+        "--golden",
+        default=default,
+        metavar="N|FILE",
+        help="candidates of the made-up golden requests, or a file of requests as JSON lines",
+    )
 
 
 def scenarios(text: str) -> list[Any]:
@@ -102,8 +124,14 @@ def options_of(parsed: argparse.Namespace) -> dict[str, Any]:
         columns[name] = [part[0] if len(part) == 1 else (part[0], whole("columns", part[1])) for part in parts]
     lengths = {name: whole("length", text) for name, text in pairs("length", parsed.length)}
     return {
-        "request": parsed.request, "candidate": parsed.candidate, "item": parsed.item, "tasks": tasks,
-        "scenario": parsed.scenario, "scenarios": parsed.scenarios, "columns": columns, "lengths": lengths,
+        "request": parsed.request,
+        "candidate": parsed.candidate,
+        "item": parsed.item,
+        "tasks": tasks,
+        "scenario": parsed.scenario,
+        "scenarios": parsed.scenarios,
+        "columns": columns,
+        "lengths": lengths,
         "features": parsed.features,
     }
 
@@ -125,8 +153,16 @@ def golden_of(text: str | None) -> Any:
 
 
 def run_convert(parsed: argparse.Namespace) -> None:
-    print(convert(parsed.network, parsed.out, golden=golden_of(parsed.golden), dtype=parsed.dtype,
-                  tolerance=parsed.tolerance, **options_of(parsed)))
+    print(
+        convert(
+            parsed.network,
+            parsed.out,
+            golden=golden_of(parsed.golden),
+            dtype=parsed.dtype,
+            tolerance=parsed.tolerance,
+            **options_of(parsed),
+        )
+    )
 
 
 def run_update(parsed: argparse.Namespace) -> None:

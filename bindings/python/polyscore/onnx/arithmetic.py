@@ -48,8 +48,8 @@ FUNCTIONS = {
     "Neg": "negate", "Abs": "abs", "Sqrt": "sqrt", "Reciprocal": "reciprocal", "Exp": "exp", "Log": "log", "Erf": "erf",
     "Sigmoid": "sigmoid", "Tanh": "tanh", "Relu": "relu", "Softplus": "softplus", "Softsign": "softsign",
     "HardSwish": "hard_swish", "Mish": "mish", "Floor": "floor", "Ceil": "ceil", "Round": "round", "Sign": "sign",
-    "Sin": "sin", "Cos": "cos", "Tan": "tan", "Asin": "asin", "Acos": "acos", "Atan": "atan", "Sinh": "sinh", "Cosh": "cosh",
-    "Asinh": "asinh", "Acosh": "acosh", "Atanh": "atanh",
+    "Sin": "sin", "Cos": "cos", "Tan": "tan", "Asin": "asin", "Acos": "acos", "Atan": "atan", "Sinh": "sinh",
+    "Cosh": "cosh", "Asinh": "asinh", "Acosh": "acosh", "Atanh": "atanh",
 }
 
 # Attributes and their defaults, by the name of the parameter.
@@ -162,7 +162,8 @@ def truncated(node: Node, tensor: Tensor) -> Tensor:
     moved = {}
     for value in known:
         step, source = node.steps.steps[value], node.steps.sources.get(int(value))
-        is_whole = step.get("function") in WHOLE or step["op"] == "scenario" or (source is not None and source.is_integer)
+        is_integer = source is not None and source.is_integer
+        is_whole = is_integer or step.get("function") in WHOLE or step["op"] == "scenario"
         if is_whole:
             moved[value] = value
         elif source is not None:
@@ -213,7 +214,9 @@ COMBINATIONS = {"add": np.add, "subtract": np.subtract, "multiply": np.multiply,
 def is_neutral(node: Node, name: str, tensor: Tensor, is_left: bool) -> bool:
     if name not in NEUTRAL or (is_left and name not in COMMUTATIVE) or tensor.name in node.steps.learned:
         return False
-    return tensor.is_constant and tensor.other is None and tensor.size > 0 and bool((tensor.constant == NEUTRAL[name]).all())
+    if not tensor.is_constant or tensor.other is not None or tensor.size == 0:
+        return False
+    return bool((tensor.constant == NEUTRAL[name]).all())
 
 
 def combined(node: Node, name: str, left: Operand, right: Operand) -> int:

@@ -159,8 +159,8 @@ def split(
 
 
 def parts_of(bits: np.ndarray) -> list[np.ndarray]:
-    """The places of each run of one rate along the axis that the rates depend on; of each rate, if there is no such axis or
-    the runs are many.
+    """The places of each run of one rate along the axis that the rates depend on; of each rate, if there is no such axis
+    or the runs are many.
     """
     places = np.arange(bits.size).reshape(bits.shape)
     for axis in range(bits.ndim):

@@ -27,7 +27,7 @@ ROUNDING = {"f16": 5e-3, "bf16": 2e-2}
 
 @dataclasses.dataclass
 class Output:
-    """An output of the ONNX graph: its local shape, where its rows are, and the task of each of its elements, or None."""
+    """An output of the ONNX graph: its local shape, where its rows are, and the task of each element, or None."""
 
     name: str
     shape: tuple[int, ...]
@@ -85,28 +85,38 @@ def convert(
 ) -> Conversion:
     """Writes the network of the ONNX file `path` to the model file `out`.
 
-    - `request`, `item`, `candidate`: inputs that are given once per request; that are facts of the ad alone; that belong
-      to the pair of request and ad. Without `candidate` the inputs that are not named are of the pair.
+    - `request`, `item`, `candidate`: inputs that are given once per request; that are facts of the ad alone; that
+      belong to the pair of request and ad. Without `candidate` the inputs that are not named are of the pair.
     - `tasks`: by output its task, or a list with the task of each of its columns (None: not wanted). Without it every
       output is a task.
     - `scenario`: the input that is the number of the scenario; `scenarios`: its numbers, or `{"name": ..., "id": ...}`
       for each. Without `scenarios` they are the rows of the tables that are looked up with it.
     - `columns`: by input of shape [rows, k] the names of its columns, `("name", width)` where one is several.
     - `lengths`: the length of a dynamic dimension other than the first, by the name of its input or its own.
-    - `golden`: how many candidates three made-up requests have, or a list of requests in the form of the JSON lines, or 0.
-      ONNX Runtime scores them, and the engine has to reproduce the scores within `tolerance` when it opens the file.
+    - `golden`: how many candidates three made-up requests have, or a list of requests in the form of the JSON lines,
+      or 0. ONNX Runtime scores them, and the engine has to reproduce the scores within `tolerance` when it opens the
+      file.
       A network that quantises dynamically is scored a row at a time, because its scales would mix the rows of a batch.
     - `features`: keys to set in the entry of a feature, such as `transform` and `oov`.
-    - `dtype`: "f16" or "bf16" rounds tables and the weights of linear layers; the tolerance is then 5e-3 or 2e-2 at least.
+    - `dtype`: "f16" or "bf16" rounds tables and the weights of linear layers; the tolerance is then at least 5e-3 or
+      2e-2.
 
-    An input is a feature of its name; characters other than letters, digits, `_` and `-` become `_`. An integer input that
-    is used as rows of tables is an `id`: its ids are the rows, and those outside the table count as unknown. Any other is
-    `dense`; integers are exact below 2^24.
+    An input is a feature of its name; characters other than letters, digits, `_` and `-` become `_`. An integer input
+    that is used as rows of tables is an `id`: its ids are the rows, and those outside the table count as unknown. Any
+    other is `dense`; integers are exact below 2^24.
     """
     options = Options(
-        request=list(request), candidate=list(candidate), item=list(item), tasks=dict(tasks or {}), scenario=scenario,
-        scenarios=scenarios, columns=dict(columns or {}), lengths=dict(lengths or {}), features=dict(features or {}),
-        dtype=dtype, tolerance=tolerance,
+        request=list(request),
+        candidate=list(candidate),
+        item=list(item),
+        tasks=dict(tasks or {}),
+        scenario=scenario,
+        scenarios=scenarios,
+        columns=dict(columns or {}),
+        lengths=dict(lengths or {}),
+        features=dict(features or {}),
+        dtype=dtype,
+        tolerance=tolerance,
     )
     conversion = build(path, options)
     requests = goldens.made_up(conversion, golden) if isinstance(golden, int) else golden
@@ -167,7 +177,9 @@ def provenance(graph: read.Graph, options: Options) -> dict[str, str]:
 
 def element(tensor: Tensor, place: int) -> Tensor:
     """An element of a tensor, alone."""
-    return tensor.move(f"{tensor.name}.{place}" if tensor.size > 1 else tensor.name, None, lambda a: a.reshape(-1)[[place]])
+    return tensor.move(
+        f"{tensor.name}.{place}" if tensor.size > 1 else tensor.name, None, lambda a: a.reshape(-1)[[place]]
+    )
 
 
 def wanted_outputs(graph: read.Graph, options: Options) -> list[str]:
@@ -181,7 +193,9 @@ def task_names(output: str, size: int, options: Options) -> list[str | None]:
     given = options.tasks.get(output)
     if given is None:
         if size != 1:
-            raise OnnxError(f'output `{output}`: has {size} numbers per row; name them, as in tasks={{"{output}": ["ctr", ...]}}')
+            raise OnnxError(
+                f'output `{output}`: has {size} numbers per row; name them, as in tasks={{"{output}": ["ctr", ...]}}'
+            )
         legal = "".join(c if NAME.fullmatch(c) else "_" for c in output)[:64]
         return [legal]
     names = [given] if isinstance(given, str) else list(given)
@@ -197,7 +211,8 @@ def scenario_entries(options: Options) -> list[dict[str, Any]] | None:
     if options.scenarios is None:
         return None
     entries = [
-        dict(entry) if isinstance(entry, Mapping) else {"name": str(entry), "id": int(entry)} for entry in options.scenarios
+        dict(entry) if isinstance(entry, Mapping) else {"name": str(entry), "id": int(entry)}
+        for entry in options.scenarios
     ]
     if not entries or any(not isinstance(entry.get("id"), int) or "name" not in entry for entry in entries):
         raise OnnxError('scenarios: give numbers, or {"name": ..., "id": ...} for each')

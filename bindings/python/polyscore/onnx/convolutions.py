@@ -37,7 +37,9 @@ def convolution(node: Node) -> Tensor:
             x.name, None,
             lambda array: np.moveaxis(array[:, channels], 1, 1 + len(kernel)).reshape(len(array), *spatial, -1),
         )
-        part = bias if bias is None or groups == 1 else constant(f"{bias.name}.{group}", bias.constant.reshape(-1)[made])
+        part = bias
+        if bias is not None and groups > 1:
+            part = constant(f"{bias.name}.{group}", bias.constant.reshape(-1)[made])
         name = weights.name if groups == 1 else f"{weights.name}.{group}"
         v, c = linear(node, cells, name, kernels[made].reshape(outputs // groups, -1), True, part)
         values.append(v)

@@ -52,6 +52,10 @@ def coverage() -> str:
         if name in COMPOSED:
             remark = "by the operators that ONNX defines it with"
         lines.append(f"{shown:32}{remark}".rstrip())
-    lines += ["", f"{len(names)} operators. Any other is folded where its inputs are constant. Not covered, and what to do:", ""]
+    lines += [
+        "",
+        f"{len(names)} operators. Any other is folded where its inputs are constant. Not covered, and what to do:",
+        "",
+    ]
     lines += [f"{name:32}{rewrite}" for name, rewrite in sorted(REWRITES.items()) if name not in RULES]
     return "\n".join(lines)

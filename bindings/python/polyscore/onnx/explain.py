@@ -50,8 +50,9 @@ def totals(conversion: Conversion) -> list[str]:
     operations = collections.Counter(
         f"{step['op']} {step['function']}" if "function" in step else step["op"] for step in conversion.live
     )
+    words_of = ", ".join(f"{became[how]} {how}" for how in ("computed", "moved", "folded"))
     lines = [
-        f"{len(conversion.passed)} nodes: {became['computed']} computed, {became['moved']} moved, {became['folded']} folded",
+        f"{len(conversion.passed)} nodes: {words_of}",
         f"{len(conversion.live)} steps: " + ", ".join(f"{count} {name}" for name, count in operations.most_common()),
     ]
     if conversion.fused:

@@ -30,7 +30,7 @@ def ordered(steps: Steps, outputs: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def settle(steps: Steps, inputs: Sequence[Input], outputs: Sequence[int]) -> tuple[list[dict[str, Any]], list[str]]:
-    """The entries of the features that outputs need, and the names of the others. Steps that read them are made to fit."""
+    """The entries of the features that outputs need, and the names of the others; makes steps that read them fit."""
     live = ordered(steps, outputs)
     values = {source.feature: value for value, source in steps.sources.items()}
     entries, unused = [], []
@@ -65,8 +65,8 @@ def describe(steps: Steps, live: Sequence[dict[str, Any]], value: int, part: Par
         rows = source.tables[lookup["table"]][0]
         if rows > MAX_LOOKUP_ROWS:
             raise OnnxError(
-                f"feature `{part.feature}`: is a row of `{lookup['table']}`, which has {rows} rows, and a number, too: that"
-                f" is exact below {MAX_LOOKUP_ROWS} only; give it as two inputs"
+                f"feature `{part.feature}`: is a row of `{lookup['table']}`, which has {rows} rows, and a number, too:"
+                f" that is exact below {MAX_LOOKUP_ROWS} only; give it as two inputs"
             )
         computed = value if source.is_integer else whole(steps, value)
         del lookup["feature"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,14 +10,28 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-# The operator set that an operator came to ONNX with, which was of the domain of ONNX Runtime before.
-FIRST_OPSETS = {"Gelu": 20}
+# The first operator set that the reference implementation has an operator of; it computes the same in the earlier ones.
+FIRST_OPSETS = {"DequantizeLinear": 19, "Gelu": 20}
+
+# The inputs that may be of shape [1], which the reference implementation takes as scalars only.
+SCALARS = {"CumSum": 1, "OneHot": 1}
+
+# These work on the axes from `axis` on as on one before operator set 13; the reference implementation has them since.
+FLATTENING = ("Softmax", "LogSoftmax", "Hardmax")
 
 
 def fold(
     op_type: str, opset: int, attributes: Mapping[str, Any], arrays: Sequence[np.ndarray | None], outputs: int = 1
 ) -> list[np.ndarray]:
     """The outputs of a node whose inputs are `arrays` (None: left out)."""
+    if op_type in FLATTENING and opset < 13:
+        shape = np.shape(arrays[0])
+        axis = attributes.get("axis", 1) % max(len(shape), 1)
+        flat = np.reshape(arrays[0], (math.prod(shape[:axis]), -1))
+        return [fold(op_type, 13, {"axis": 1}, [flat])[0].reshape(shape)]
+    if op_type in SCALARS:
+        place = SCALARS[op_type]
+        arrays = [np.reshape(array, ()) if at == place else array for at, array in enumerate(arrays)]
     names = [f"i{place}" if array is not None else "" for place, array in enumerate(arrays)]
     results = [f"o{place}" for place in range(outputs)]
     node = onnx.helper.make_node(op_type, names, results, **attributes)

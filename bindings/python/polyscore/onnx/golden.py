@@ -119,7 +119,9 @@ def open_session(conversion: Conversion) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise OnnxError("golden: needs the package onnxruntime; without it, golden=0 writes no golden requests") from error
+        raise OnnxError(
+            "golden: needs the package onnxruntime; without it, golden=0 writes no golden requests"
+        ) from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:

@@ -14,20 +14,32 @@ from .tensor import Steps
 CHUNK = 1 << 20
 
 FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "truncate": np.trunc, "abs": np.abs, "negate": np.negative,
-    "relu": lambda x: np.maximum(x, 0), "sign": np.sign, "not": lambda x: x == 0,
+    "truncate": np.trunc,
+    "abs": np.abs,
+    "negate": np.negative,
+    "relu": lambda x: np.maximum(x, 0),
+    "sign": np.sign,
+    "not": lambda x: x == 0,
 }
 
 COMBINATIONS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "maximum": np.maximum, "minimum": np.minimum,
-    "equal": np.equal, "less": np.less, "less_equal": np.less_equal, "modulo": np.mod, "remainder": np.fmod,
+    "add": np.add,
+    "subtract": np.subtract,
+    "multiply": np.multiply,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+    "equal": np.equal,
+    "less": np.less,
+    "less_equal": np.less_equal,
+    "modulo": np.mod,
+    "remainder": np.fmod,
 }
 
 
 @dataclasses.dataclass
 class Tried:
-    """A value for ids that are tried: `[ids, width]`, or `[ids, 1]` if all columns are alike; and for each column the one of
-    the source that it depends on, -1 for none.
+    """A value for ids that are tried: `[ids, width]`, or `[ids, 1]` if all columns are alike; and for each column the
+    one of the source that it depends on, -1 for none.
     """
 
     numbers: np.ndarray
@@ -39,8 +51,8 @@ class Tried:
 
 
 def source_of(steps: Steps, value: int, columns: np.ndarray, rows: int) -> tuple[int, np.ndarray] | None:
-    """The source (a feature, or the scenario) and its columns whose whole numbers columns of a value are, as far as they are
-    rows of a table of `rows`; None if they are not, or if what is no row becomes one, as by a remainder.
+    """The source (a feature, or the scenario) and its columns whose whole numbers columns of a value are, as far as
+    they are rows of a table of `rows`; None if they are not, or if what is no row becomes one, as by a remainder.
     """
     if value < 0:
         return None

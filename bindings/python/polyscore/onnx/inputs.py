@@ -56,10 +56,12 @@ def read_inputs(values: Sequence[ValueInfoProto], options: Options) -> list[Inpu
     inputs = [read_input(value, options, lengths, names) for value in values]
     set_rates(inputs, options)
     for entry in inputs:
-        if (entry.is_single or not entry.has_rows) and any(part.rate not in ("request", "scenario") for part in entry.parts):
+        if (entry.is_single or not entry.has_rows) and any(
+            part.rate not in ("request", "scenario") for part in entry.parts
+        ):
             raise OnnxError(
-                f"input `{entry.name}`: has a fixed batch of one; export it with a dynamic first dimension, or name it in"
-                " `request` if the request gives it"
+                f"input `{entry.name}`: has a fixed batch of one; export it with a dynamic first dimension, or name it"
+                " in `request` if the request gives it"
             )
     return inputs
 
@@ -123,12 +125,14 @@ def all_lengths(values: Sequence[ValueInfoProto], options: Options) -> dict[str,
             dynamic = {dim for dim in dims if isinstance(dim, str)}
             if len(dynamic) != 1:
                 raise OnnxError(
-                    f"lengths.{value.name}: the input has {len(dynamic)} dynamic dimensions after the first; name one of"
-                    f" them: {listing(sorted(dynamic))}"
+                    f"lengths.{value.name}: the input has {len(dynamic)} dynamic dimensions after the first; name one"
+                    f" of them: {listing(sorted(dynamic))}"
                 )
             (name,) = dynamic
             if name and lengths.setdefault(name, options.lengths[value.name]) != options.lengths[value.name]:
-                raise OnnxError(f"lengths.{value.name}: {options.lengths[value.name]} is not {lengths[name]}, that of `{name}`")
+                raise OnnxError(
+                    f"lengths.{value.name}: {options.lengths[value.name]} is not {lengths[name]}, that of `{name}`"
+                )
     for name in options.lengths:
         if name not in known:
             raise OnnxError(f"lengths: `{name}` is neither an input nor a dimension; they are {listing(sorted(known))}")
@@ -147,6 +151,8 @@ def read_input(value: ValueInfoProto, options: Options, lengths: dict[str, int],
     shape = []
     for axis, dim in enumerate(dims[1:], 1):
         size = dim if isinstance(dim, int) else lengths.get(dim) or lengths.get(value.name)
+        if size is not None and size < 0:
+            raise OnnxError(f"input `{value.name}`: dimension {axis} is {size}")
         if size is None or size == 0:
             named = f" (`{dim}`)" if dim else ""
             raise OnnxError(
@@ -178,11 +184,15 @@ def read_input(value: ValueInfoProto, options: Options, lengths: dict[str, int],
 def dtype_of(value: ValueInfoProto) -> np.dtype:
     element = value.type.tensor_type.elem_type
     if element == TensorProto.STRING:
-        raise OnnxError(f"input `{value.name}`: has texts; give the network table rows, and describe how texts become them")
+        raise OnnxError(
+            f"input `{value.name}`: has texts; give the network table rows, and describe how texts become them"
+        )
     known = element in TensorProto.DataType.values() and element != TensorProto.UNDEFINED
     dtype = onnx.helper.tensor_dtype_to_np_dtype(element) if known else None
     if dtype is None or dtype.kind not in "iufb":
-        raise OnnxError(f"input `{value.name}`: has elements of type {element} of ONNX, which are no numbers of a feature")
+        raise OnnxError(
+            f"input `{value.name}`: has elements of type {element} of ONNX, which are no numbers of a feature"
+        )
     return dtype
 
 
@@ -211,7 +221,9 @@ def set_rates(inputs: Sequence[Input], options: Options) -> None:
     if options.scenario is not None:
         found = by_name.get(options.scenario, [])
         if len(found) != 1 or found[0].width != 1:
-            raise OnnxError(f"scenario: `{options.scenario}` is not an input of one number; the inputs are {listing(known)}")
+            raise OnnxError(
+                f"scenario: `{options.scenario}` is not an input of one number; the inputs are {listing(known)}"
+            )
         if found[0].feature in rates:
             raise OnnxError(f"scenario: `{options.scenario}` is named in a list of features, too")
         rates[found[0].feature] = "scenario"

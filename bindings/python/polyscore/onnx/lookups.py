@@ -1,5 +1,6 @@
-"""Rules of operators that find elements by their place: constant places move references, those of ids are embeddings, and
-computed ones are looked up or picked.
+"""Rules of operators that find elements by their place.
+
+Constant places move references, those of ids are embeddings, and computed ones are looked up or picked.
 """
 
 from __future__ import annotations
@@ -125,8 +126,9 @@ def looked_up(node: Node, table: Tensor, indices: Tensor) -> tuple[np.ndarray, n
 def pick(
     node: Node, data: Tensor, indices: Tensor, ahead: Sequence[int], sizes: Sequence[int], rest: Sequence[int]
 ) -> Tensor:
-    """`[groups, count, inner]`: elements of data `[*ahead, *sizes, *rest]` at flat places among `sizes`. The indices are
-    the same for all groups, or `[groups, count]`. No mark.
+    """`[groups, count, inner]`: elements of data `[*ahead, *sizes, *rest]` at flat places among `sizes`.
+
+    The indices are the same for all groups, or `[groups, count]`. No mark.
     """
     groups, length, inner = math.prod(ahead), math.prod(sizes), math.prod(rest)
     count = indices.size if indices.shape[:1] != (groups,) or len(indices.shape) != 2 else indices.shape[1]

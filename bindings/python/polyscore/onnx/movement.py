@@ -276,7 +276,9 @@ def expand(node: Node) -> Tensor:
         dims, others = (np.broadcast_shapes(tensor.dims(b), s) for b, s in zip(BATCHES, shapes))
     except ValueError:
         detail = "the size of a batch may be fixed in the graph: export it with a dynamic first dimension"
-        raise node.error(f"{shape_text(tensor.dims(BATCHES[0]))} cannot become {shape_text(shapes[0])}; {detail}") from None
+        raise node.error(
+            f"{shape_text(tensor.dims(BATCHES[0]))} cannot become {shape_text(shapes[0])}; {detail}"
+        ) from None
     local, row = list(dims), None
     ahead = len(dims) - len(tensor.shape)
     for axis, (size, other) in enumerate(zip(dims, others)):
@@ -460,13 +462,11 @@ def depth(node: Node) -> Tensor:
     else:
         sizes, order = (n, c // block**2, block, block, h, w), (0, 1, 4, 2, 5, 3)
         final = (n, c // block**2, h * block, w * block)
-    return tensor.move(
-        node.outputs[0], tensor.row, lambda array: array.reshape(sizes).transpose(order).reshape(final)
-    )
+    return tensor.move(node.outputs[0], tensor.row, lambda array: array.reshape(sizes).transpose(order).reshape(final))
 
 
 # These handle constants, too, without a copy and without knowing them to be as large as a batch.
 MOVES = frozenset(
-    "Reshape Flatten Squeeze Unsqueeze Transpose Identity Dropout Slice Split Concat Expand Tile Pad Trilu Compress Shape"
-    " Size ConstantOfShape Range EyeLike DepthToSpace SpaceToDepth".split()
+    "Reshape Flatten Squeeze Unsqueeze Transpose Identity Dropout Slice Split Concat Expand Tile Pad Trilu Compress"
+    " Shape Size ConstantOfShape Range EyeLike DepthToSpace SpaceToDepth".split()
 )

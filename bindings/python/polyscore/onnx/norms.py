@@ -10,13 +10,14 @@ from .arithmetic import binary, scaled
 from .cells import Operand, along, elementwise, function, vectors
 from .node import Node, rule
 from .reductions import along_axes, kept_axes, reduced
-from .tensor import Tensor, constant
+from .tensor import Tensor, constant, period
 
 
 @rule("BatchNormalization")
 def batch_norm(node: Node) -> Tensor:
-    """Of the channels at axis 1, with the statistics of training. Parts of different rates stay together, because the engine
-    puts a norm into the layer before or after it.
+    """Of the channels at axis 1, with the statistics of training.
+
+    Parts of different rates stay together, because the engine puts a norm into the layer before or after it.
     """
     x = node.require(0)
     if node.attributes.get("training_mode", 0) or any(node.outputs[1:]):
@@ -32,13 +33,15 @@ def batch_norm(node: Node) -> Tensor:
     marks = constant(f"{node.outputs[0]}.channels", channels)
 
     def emit(operands: list[Operand]) -> int:
-        place = operands[1].columns.ravel()
-        whole = place.size == channels.size and (place == np.arange(place.size)).all()
+        every = operands[1].columns.ravel()
+        place = every[: period(every)]
+        is_whole = place.size == channels.size and (place == np.arange(place.size)).all()
         tensors = {
-            key: node.steps.weight(node.require(at).name, given[key] if whole else given[key][place])
+            key: node.steps.weight(node.require(at).name, given[key] if is_whole else given[key][place])
             for at, key in enumerate(names, 1)
         }
-        return node.add("batch_norm", [operands[0].value(node)], place.size, epsilon=epsilon, **tensors)
+        groups = every.size // place.size
+        return node.add("batch_norm", [operands[0].value(node)], every.size, groups=groups, epsilon=epsilon, **tensors)
 
     return elementwise(node, [x, marks], x.dtype, emit, by_rate=False)
 

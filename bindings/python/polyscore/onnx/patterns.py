@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .finish import TENSOR_KEYS
 from .tensor import Steps
 
 Step = dict[str, Any]
@@ -70,10 +71,10 @@ class Graph:
         return True
 
     def shaped(self, step: Step, shape: Sequence[int]) -> str:
-        """The tensor of a constant with another shape, under its name unless a step needs it as it is."""
+        """The tensor of a constant with another shape, under its name unless a step other than constants reads it, too."""
         name = step["tensor"]
         tensor = self.steps.tensors[name].reshape(shape)
-        if any(name in (other.get("weight"), other.get("table")) for other in self.steps.steps):
+        if any(name in map(other.get, TENSOR_KEYS) and other["op"] != "constant" for other in self.steps.steps):
             return self.steps.weight(name, tensor)
         self.steps.tensors[name] = tensor
         return name
@@ -81,6 +82,10 @@ class Graph:
     def constant(self, step: Step) -> np.ndarray | None:
         """The flat numbers of a constant."""
         return self.steps.tensors[step["tensor"]].reshape(-1) if step["op"] == "constant" else None
+
+    def is_finite(self, step: Step) -> bool:
+        """Whether a constant may be the tensor of another step: only constants may hold infinities."""
+        return bool(np.isfinite(self.steps.tensors[step["tensor"]]).all())
 
     def number(self, step: Step) -> float | None:
         numbers = self.constant(step)
@@ -300,7 +305,7 @@ def prelu(graph: Graph, step: Step) -> bool:
 
 
 def gelu(graph: Graph, step: Step) -> bool:
-    """x (1 + erf(x / sqrt(2))) / 2, and the same by tanh(sqrt(2 / pi) (x + 0.044715 x^3)); the half may stand anywhere."""
+    """x (1 + erf(x / sqrt(2))) / 2, or the same by tanh(sqrt(2 / pi) (x + 0.044715 x^3)); the half may be anywhere."""
     product, outer = scaled(graph, step)
     if not is_combine(product, "multiply") or (product is not step and not graph.is_alone(product)):
         return False
@@ -412,7 +417,7 @@ def bias(graph: Graph, step: Step) -> bool:
     number = None
     if is_combine(step, "add"):
         layer, constant = graph.inputs(step)
-        if constant["op"] != "constant" or (step.get("each") and graph.width(constant) > 1):
+        if constant["op"] != "constant" or (step.get("each") and graph.width(constant) > 1) or not graph.is_finite(constant):
             return False
     elif is_function(step, "affine") and step["scale"] == 1:
         (layer,), number, constant = graph.inputs(step), step["shift"], None
@@ -505,7 +510,7 @@ def dot(graph: Graph, step: Step) -> bool:
     if graph.width(left) != graph.width(product):
         return False
     if right["op"] == "constant":
-        if graph.width(right) != length or product.get("each"):
+        if graph.width(right) != length or product.get("each") or not graph.is_finite(right):
             return False
         return graph.replace(step, "linear", [left], weight=graph.shaped(right, (1, -1)), groups=groups)
     if graph.width(right) == graph.width(left):
@@ -517,7 +522,7 @@ def dot(graph: Graph, step: Step) -> bool:
 
 
 def pairwise(graph: Graph, step: Step) -> bool:
-    """The sum of (sum of vectors)^2 - sum of their squares, over all elements: the interaction of a factorisation machine.
+    """The sum over all elements of (sum of vectors)^2 - sum of their squares, as in a factorisation machine.
 
     Becomes S.S - V.V - W.W..., so that the part of vectors that are the request's is computed with the request.
     """
@@ -628,6 +633,8 @@ def norm_part(graph: Graph, step: Step, function: str, key: str, present: Sequen
     if norm["op"] != "layer_norm" or constant["op"] != "constant" or not graph.is_alone(norm):
         return False
     if graph.width(constant) != graph.width(norm) // groups_of(norm) or any(name in norm for name in present):
+        return False
+    if not graph.is_finite(constant):
         return False
     tensor = graph.shaped(constant, (-1,))
     keys = {name: value for name, value in norm.items() if name not in ("name", "op", "inputs")}

@@ -1,7 +1,7 @@
 """Rules of matrix products.
 
-A product with constants is a `linear` of the vectors of the other side, those of different rates apart; one of two computed
-sides is a `matmul` per row.
+A product with constants is a `linear` of the vectors of the other side, those of different rates apart; one of two
+computed sides is a `matmul` per row.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .tensor import Row, Tensor, constant
 
 
 def product(node: Node, left: Tensor, right: Tensor, is_transposed: bool = False, bias: Tensor | None = None) -> Tensor:
-    """`[g, rows, inner] x [g, inner, columns]`, the right one `[g, columns, inner]` if transposed; g may be 1 on one side.
+    """`[g, rows, inner] x [g, inner, columns]`, the right one `[g, columns, inner]` if transposed; g may be 1 on a side.
 
     No marks. `bias`, only with a constant right side of one matrix, has a number or one for each column.
     """
@@ -81,15 +81,15 @@ def equal_matrices(left: Tensor, count: int) -> list[list[int]]:
 def linear(
     node: Node, left: Tensor, name: str, matrix: np.ndarray, is_transposed: bool, bias: Tensor | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """References to the product of all vectors of the last axis with a matrix `[inputs, outputs]`; `[outputs, inputs]` if
-    transposed.
+    """References to the product of all vectors of the last axis with a matrix `[inputs, outputs]`, or, transposed,
+    `[outputs, inputs]`.
     """
     outputs = matrix.shape[0 if is_transposed else 1]
 
     def emit(operands: list[Operand]) -> int:
         (operand,) = operands
         groups = operand.size // operand.columns.shape[-1]
-        keys = {"weight": node.steps.weight(name, matrix), "groups": groups, "transposed": None if is_transposed else True}
+        keys = {"weight": node.steps.weight(name, matrix), "groups": groups, "transposed": not is_transposed or None}
         if bias is not None:
             numbers = bias.constant.reshape(-1)
             numbers = numbers if numbers.size == outputs else np.broadcast_to(numbers, (outputs,))
@@ -139,8 +139,9 @@ def product_of_values(node: Node, left: Tensor, right: Tensor) -> Tensor:
 
 def shared(operand: Operand) -> Operand:
     """The first matrix, if all are the same."""
-    arrays = (operand.values, operand.columns)
-    return operand.select(slice(operand.columns.shape[1]), (1, -1)) if all((a == a[0]).all() for a in arrays) else operand
+    if all((array == array[0]).all() for array in (operand.values, operand.columns)):
+        return operand.select(slice(operand.columns.shape[1]), (1, -1))
+    return operand
 
 
 # MatMul and Gemm
@@ -151,8 +152,10 @@ def matmul(node: Node) -> Tensor | Sequence[Tensor]:
     return multiplied(node, node.require(0), node.require(1))
 
 
-def multiplied(node: Node, left: Tensor, right: Tensor, bias: Tensor | None = None, is_transposed: bool = False) -> Tensor:
-    """The ONNX product; the right one is transposed in its last two axes if told. A `bias` has the columns of the result."""
+def multiplied(
+    node: Node, left: Tensor, right: Tensor, bias: Tensor | None = None, is_transposed: bool = False
+) -> Tensor:
+    """The ONNX product; the last two axes of the right one are turned if told. `bias` has the columns of the result."""
     is_vector = (len(left.shape) == 1, len(right.shape) == 1)
     if is_vector[0]:
         left = unsqueezed(left, 0)
@@ -183,9 +186,10 @@ def multiplied(node: Node, left: Tensor, right: Tensor, bias: Tensor | None = No
 
 
 def is_bias(bias: Tensor, columns: int) -> bool:
-    return bias.is_constant and bias.row is None and bias.other is None and bias.size in (1, columns) and (
-        bias.size == 1 or bias.shape[-1] == columns
-    )
+    """Whether a linear layer can take an addend: finite numbers, one or one for each column."""
+    if not bias.is_constant or bias.row is not None or bias.other is not None or bias.size not in (1, columns):
+        return False
+    return (bias.size == 1 or bias.shape[-1] == columns) and bool(np.isfinite(bias.constant).all())
 
 
 def unsqueezed(tensor: Tensor, axis: int) -> Tensor:

@@ -67,8 +67,9 @@ def dequantize(node: Node) -> Tensor:
 
 @rule("DynamicQuantizeLinear")
 def dynamic_quantize(node: Node) -> Sequence[Tensor]:
-    """The scale is that of the row alone, as the graph computes it for a batch of one; in a larger batch ONNX Runtime takes
-    the range of all rows together.
+    """The scale is that of the row alone, as the graph computes it for a batch of one.
+
+    In a larger batch ONNX Runtime takes the range of all rows together.
     """
     return dynamically_quantized(node, node.require(0))
 

@@ -22,7 +22,7 @@ COMPOSED = ("Attention", "CenterCropPad", "RotaryEmbedding", "SwiGLU")
 
 
 class Weights:
-    """The initialisers of a graph by name; one is read when it is asked for. Those in files beside the model are mapped."""
+    """The initialisers of a graph by name, read when they are asked for. Those in files beside the model are mapped."""
 
     def __init__(self, tensors: Sequence[TensorProto], folder: pathlib.Path):
         self._protos = {tensor.name: tensor for tensor in tensors}
@@ -131,7 +131,9 @@ def mapped(tensor: TensorProto, folder: pathlib.Path) -> np.ndarray:
     info = onnx.external_data_helper.ExternalDataInfo(tensor)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
     if onnx.helper.tensor_dtype_to_string(tensor.data_type).endswith("4"):
-        raise OnnxError(f"tensor `{tensor.name}`: has 4-bit numbers in a file of its own; keep them in the model's file")
+        raise OnnxError(
+            f"tensor `{tensor.name}`: has 4-bit numbers in a file of its own; keep them in the model's file"
+        )
     file = (folder / info.location).resolve()
     if folder.resolve() not in file.parents:
         raise OnnxError(f"tensor `{tensor.name}`: its file `{info.location}` is outside the folder of the model")

@@ -1,7 +1,7 @@
 """Recurrent layers: a step for every position, one after the other; the length is fixed.
 
-The positions' share of the gates is one layer over all of them. What follows a row's own length (`sequence_lens`) keeps the
-state as it is.
+The positions' share of the gates is one layer over all of them. What follows a row's own length (`sequence_lens`) keeps
+the state as it is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ACTIVATIONS = ("Sigmoid", "Tanh", "Relu", "Softsign", "Softplus")
 
 @dataclasses.dataclass
 class Layer:
-    """One direction of a recurrent layer: weights `[columns, gates * hidden]`, and what it starts from `[1, hidden]`."""
+    """One direction of a recurrent layer: weights `[columns, gates * hidden]`, biases `[gates * hidden]`."""
 
     node: Node
     label: str
@@ -175,7 +175,10 @@ def run(
             states = new
         all_outputs.append([output for output in outputs if output is not None])
         lasts.append(states)
-    return [sequence_of(node, all_outputs), *(last_of(node, [s[i] for s in lasts], i + 1) for i in range(len(lasts[0])))]
+    return [
+        sequence_of(node, all_outputs),
+        *(last_of(node, [s[i] for s in lasts], i + 1) for i in range(len(lasts[0]))),
+    ]
 
 
 def sequence_of(node: Node, outputs: Sequence[Sequence[Tensor]]) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .arithmetic import binary, number, scaled
-from .cells import Operand, along, classes, folded, function, rates, split, vectors, without_axes
+from .cells import Operand, along, classes, folded, function, is_whole, rates, split, vectors, without_axes
 from .node import Node, rule
 from .tensor import Tensor
 
@@ -56,6 +56,9 @@ REDUCTIONS = {
     "ReduceLogSum": (None, "sum", "log"), "ReduceLogSumExp": (None, "log_sum_exp", None),
 }
 
+# Up to so many whole values are joined one after the other, without bringing them side by side first.
+MOST_JOINED = 3
+
 # What joins the results of parts.
 JOINED = {"sum": "add", "mean": "add", "max": "maximum", "min": "minimum", "product": "multiply"}
 
@@ -99,13 +102,16 @@ def reduced(node: Node, tensor: Tensor, axes: Sequence[int], name: str) -> Tenso
     if len(places) == 1 or name not in JOINED:
         return reduced_part(node, moved, name)
     function_name = "sum" if name == "mean" else name
-    parts = [
-        reduced_part(node, moved.move(moved.name, None, lambda array: array[..., place]), function_name) for place in places
-    ]
+    chosen = [moved.move(moved.name, None, lambda array: array[..., place]) for place in places]
+    parts = [reduced_part(node, part, function_name) for part in chosen]
     result = parts[0]
     for part in parts[1:]:
         result = binary(node, JOINED[name], result, part)
     return binary(node, "divide", result, number(length)) if name == "mean" else result
+
+
+def is_value(node: Node, tensor: Tensor) -> bool:
+    return is_whole(node, Operand.of(tensor, tensor.shape))
 
 
 def reduced_part(node: Node, tensor: Tensor, name: str) -> Tensor:
@@ -113,6 +119,12 @@ def reduced_part(node: Node, tensor: Tensor, name: str) -> Tensor:
     *shape, length = tensor.shape
     if length == 1:
         return tensor.move(node.outputs[0], None, lambda array: array[..., 0])
+    columns = [tensor.move(tensor.name, None, lambda array: array[..., place]) for place in range(length)]
+    if length <= MOST_JOINED and name in JOINED and all(is_value(node, column) for column in columns):
+        result = columns[0]
+        for column in columns[1:]:
+            result = binary(node, JOINED[name], result, column)
+        return binary(node, "divide", result, number(length)) if name == "mean" else result
 
     def emit(operands: list[Operand]) -> tuple[int, np.ndarray]:
         (operand,) = operands
@@ -133,8 +145,9 @@ def reduced_part(node: Node, tensor: Tensor, name: str) -> Tensor:
 
 
 def layout(node: Node, cells: Operand) -> tuple[int, int, np.ndarray | None]:
-    """How the cells `[n, length]` lie in a value `[groups, length, inner]`, and their order in it. None for the order if
-    they have to be brought together: inner 1 for cell by cell, else element by element.
+    """How the cells `[n, length]` lie in a value `[groups, length, inner]`, and their order in it.
+
+    No order if they have to be brought together: inner 1 for cell by cell, else element by element.
     """
     count, length = cells.columns.shape
     value = int(cells.values[0, 0])
@@ -171,6 +184,20 @@ def arg_extreme(node: Node) -> Tensor | Sequence[Tensor]:
     if is_last:
         places = scaled(node, places, -1, length - 1)
     return places.move(node.outputs[0], row, lambda array: array if keep else array.squeeze(axis))
+
+
+@rule("Hardmax")
+def hardmax(node: Node) -> Tensor | Sequence[Tensor]:
+    """1 at the first largest element, 0 elsewhere; up to operator set 12 of all axes from `axis` on."""
+    x = node.require(0)
+    axis = node.axis(x, node.attributes.get("axis", 1 if node.opset < 13 else -1))
+    axes = list(range(axis, len(x.shape))) if node.opset < 13 else [axis]
+
+    def emit(operand: Operand) -> int:
+        groups = operand.size // operand.columns.shape[-1]
+        return node.add("argmax", [operand.value(node)], operand.size, groups=groups)
+
+    return along_axes(node, x, axes, "searches", emit)
 
 
 @rule("TopK")

@@ -1,16 +1,17 @@
-"""What the importer knows of a tensor of an ONNX graph: the graph is read as at a batch of one row, with a mark where the
-rows are, so that whatever would mix rows shows.
+"""What the importer knows of a tensor of an ONNX graph: the graph is read as at a batch of one row, with a mark where
+the rows are, so that whatever would mix rows shows.
 
 The elements of a tensor are numbers, or references to columns of values of the new graph; moving data moves references,
 and costs nothing. `Steps.materialise` makes a value of a tensor when arithmetic needs one.
 
 Numbers that come from the batch size (by `Shape`) are known for two sizes of the batch, `BATCHES`: where both agree the
-number does not depend on the batch, and a dimension is the rows' if it is `k` times the size in both. One size is a large
-prime and one is small, so that a comparison of the batch with a number between them shows, too.
+number does not depend on the batch, and a dimension is the rows' if it is `k` times the size in both. One size is a
+large prime and one is small, so that a comparison of the batch with a number between them shows, too.
 """
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import json
 import math
@@ -21,6 +22,10 @@ from typing import Any
 import numpy as np
 
 BATCHES = (1_000_003, 2)
+
+# So many pieces of values are put side by side; more are picked by a list of places. Of more runs none are looked for.
+MOST_PIECES = 32
+MOST_RUNS = 4096
 
 # How many lengths of a repeated part are tried.
 MOST_PERIODS = 8
@@ -49,7 +54,7 @@ class Row:
 
 @dataclasses.dataclass
 class Tensor:
-    """A tensor at a batch of one row: `constant` has its numbers, or `values` and `columns` what each element refers to.
+    """A tensor at a batch of one row: `constant` has its numbers, or `values` and `columns` say what elements refer to.
 
     `other` are the numbers at the second size of the batch, where they are not the same.
     """
@@ -109,7 +114,9 @@ def of_value(name: str, value: int, shape: Sequence[int], dtype: Any, row: Row |
     return Tensor(name, np.dtype(dtype), row, values=np.full(columns.shape, value, dtype=np.int64), columns=columns)
 
 
-def reshape_row(row: Row, shape: Sequence[int], dims: Sequence[int], others: Sequence[int]) -> tuple[Row, list[int]] | None:
+def reshape_row(
+    row: Row, shape: Sequence[int], dims: Sequence[int], others: Sequence[int]
+) -> tuple[Row, list[int]] | None:
     """The mark and the local shape of a tensor with `row` and local `shape` that becomes `dims`, `others` at the second
     size of the batch. None if the new shape does not keep the rows apart.
     """
@@ -132,8 +139,8 @@ def reshape_row(row: Row, shape: Sequence[int], dims: Sequence[int], others: Seq
 
 @dataclasses.dataclass
 class Source:
-    """The numbers of a feature, `width` of them per row; `tables` are the tables they are looked up in: for each its rows
-    and the columns that are.
+    """The numbers of a feature, `width` of them per row; `tables` are the tables they are looked up in: for each its
+    rows and the columns that are.
     """
 
     feature: str
@@ -145,8 +152,8 @@ class Source:
 class Steps:
     """The graph that is being written: steps, the width and rate of the value of each, and the tensors they name.
 
-    `sources` are the values that are numbers of features, `scenario` the value that is the number of the scenario, of which
-    there are `scenarios` (None: not known yet). `learned` are the tensors that the next training may change.
+    `sources` are the values that are numbers of features, `scenario` the value that is the number of the scenario, of
+    which there are `scenarios` (None: not known yet). `learned` are the tensors that the next training may change.
     """
 
     def __init__(self) -> None:
@@ -210,7 +217,8 @@ class Steps:
         if self._scenario_table is not None and len(self.scenarios) != rows:
             raise OnnxError(
                 f"scenario: `{self.steps[self.scenario]['name']}` is a row of `{self._scenario_table}`, which has"
-                f" {len(self.scenarios)}, and of `{table}`, which has {rows}; give its numbers, as in scenarios=[0, 1, 2]"
+                f" {len(self.scenarios)}, and of `{table}`, which has {rows}; give its numbers, as in"
+                " scenarios=[0, 1, 2]"
             )
         if self.scenarios != list(range(rows)):
             return None
@@ -254,7 +262,8 @@ class Steps:
                 raise OnnxError(f"{node}: computes with the number of rows of the batch: a score would depend on it")
             return self.constant(tensor.name, tensor.constant)
         if (tensor.values == ROW_NUMBER).any():
-            raise OnnxError(f"{node}: computes with the number of a row: a score would depend on its place in the batch")
+            detail = "a score would depend on its place in the batch"
+            raise OnnxError(f"{node}: computes with the number of a row: {detail}")
         values, columns = tensor.values.ravel(), tensor.columns.ravel()
         key = values.tobytes() + columns.tobytes()
         if key not in self._made:
@@ -270,8 +279,20 @@ class Steps:
             parts = interleaved(values, columns, groups)
             made = [self._make(v, c, (len(v),), name) for v, c in parts]
             return self.add("interleave", made, len(values), name, groups=groups, widths=part_widths(values, groups))
-        parts = [self._make(values[a:b], columns[a:b], (b - a,), name) for a, b in sections(values)]
+        found = sections(values) if len(starts) <= MOST_RUNS else []
+        if not 0 < len(found) <= MOST_PIECES:
+            return self._picked(values, columns, name)
+        parts = [self._make(values[a:b], columns[a:b], (b - a,), name) for a, b in found]
         return self.add("concat", parts, len(values), name)
+
+    def _picked(self, values: np.ndarray, columns: np.ndarray, name: str) -> int:
+        """Columns of values in no order, by a constant list of places."""
+        known, which = np.unique(values, return_inverse=True)
+        widths = [self.widths[value] for value in known]
+        whole = int(known[0]) if len(known) == 1 else self.add("concat", known.tolist(), sum(widths), name)
+        places = np.cumsum([0, *widths[:-1]])[which] + columns
+        index = self.constant(f"{name}.places", places)
+        return self.add("pick", [whole, index], len(values), name, count=len(values))
 
     def _view(self, value: int, columns: np.ndarray, shape: Sequence[int], name: str) -> int:
         width = len(columns)
@@ -282,9 +303,12 @@ class Steps:
             sizes, strides = found
             keys = {"start": int(columns[0]), "sizes": sizes, "strides": strides}
             return self.add("view", [value], width, name, **keys)
+        found = pieces(columns)
+        if len(found) > MOST_PIECES:
+            return self._picked(np.full(width, value), columns, name)
         parts = [
             self.add("view", [value], math.prod(sizes), name, start=start, sizes=sizes, strides=strides)
-            for start, sizes, strides in pieces(columns)
+            for start, sizes, strides in found
         ]
         return self.add("concat", parts, width, name)
 
@@ -337,7 +361,7 @@ def period(values: np.ndarray) -> int:
 
 
 def sections(values: np.ndarray) -> list[tuple[int, int]]:
-    """Where the parts begin and end that have one value, or a few over and over: each the longest from where it begins."""
+    """Where parts begin and end that have one value, or a few over and over: each the longest from where it begins."""
     runs = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
     parts, at = [], 0
     while at < len(runs) - 1:
@@ -361,11 +385,11 @@ def pieces(columns: np.ndarray) -> list[tuple[int, list[int], list[int]]]:
     """Views, as start, sizes and strides, that together give any columns in their order."""
     found: list[tuple[int, list[int], list[int]]] = []
     at = 0
+    steps = np.diff(columns)
+    breaks = [*(np.flatnonzero(np.diff(steps)) + 1).tolist(), len(steps)]
     while at < len(columns):
-        steps = np.diff(columns[at:])
-        breaks = np.flatnonzero(steps != steps[0]) if len(steps) else steps
-        length = int(breaks[0]) + 1 if len(breaks) else len(columns) - at
-        found.append((int(columns[at]), [length], [int(steps[0]) if length > 1 else 1]))
+        length = breaks[bisect.bisect_right(breaks, at)] - at + 1 if at < len(steps) else 1
+        found.append((int(columns[at]), [length], [int(steps[at]) if length > 1 else 1]))
         at += length
     count = 0
     while count != len(found):
@@ -399,7 +423,7 @@ def part_widths(values: np.ndarray, groups: int) -> list[int]:
 
 
 def interleaved(values: np.ndarray, columns: np.ndarray, groups: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The parts of groups that all have parts of the same values side by side: all groups of a part in order, or the part
+    """The parts of groups that all have the same values side by side: all groups of a part in order, or the part
     once if it is the same in all groups.
     """
     v, c = values.reshape(groups, -1), columns.reshape(groups, -1)

@@ -27,8 +27,8 @@ def update(
 ) -> Conversion:
     """Converts `onnx` with the options of the model file `model`, and writes it to `out`, which may be the same file.
 
-    It has to be the same network: what differs otherwise than in tensor values and other numbers is refused. `golden` is as
-    in `convert`; None takes the requests of `model`, and ONNX Runtime scores them anew.
+    It has to be the same network: what differs otherwise than in tensor values and other numbers is refused. `golden`
+    is as in `convert`; None takes the requests of `model`, and ONNX Runtime scores them anew.
     """
     try:
         description, tensors = read(model)
@@ -54,7 +54,9 @@ def compare(path: str, old: Any, new: Any) -> None:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in dict.fromkeys([*old, *new]):
             if key not in old or key not in new:
-                raise OnnxError(f"{path}.{key}: is only in the {'new' if key in new else 'old'} network; convert it anew")
+                raise OnnxError(
+                    f"{path}.{key}: is only in the {'new' if key in new else 'old'} network; convert it anew"
+                )
             is_number = isinstance(old[key], (int, float)) and isinstance(new[key], (int, float))
             if not (key in LEARNED_KEYS and is_number):
                 compare(f"{path}.{key}", old[key], new[key])

@@ -28,11 +28,24 @@ REWRITES = {
     **dict.fromkeys(("Loop", "Scan"), UNROLL),
     **dict.fromkeys(("NonZero", "Unique", "NonMaxSuppression"), MASK),
     **dict.fromkeys(
-        ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"), EVALUATION
+        ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"),
+        EVALUATION,
     ),
     **dict.fromkeys(
-        ("SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceLength",
-         "SequenceMap", "SplitToSequence", "ConcatFromSequence", "Optional", "OptionalGetElement", "OptionalHasElement"),
+        (
+            "SequenceAt",
+            "SequenceConstruct",
+            "SequenceEmpty",
+            "SequenceErase",
+            "SequenceInsert",
+            "SequenceLength",
+            "SequenceMap",
+            "SplitToSequence",
+            "ConcatFromSequence",
+            "Optional",
+            "OptionalGetElement",
+            "OptionalHasElement",
+        ),
         LISTS,
     ),
     **dict.fromkeys(("StringNormalizer", "StringConcat", "StringSplit", "TfIdfVectorizer", "RegexFullMatch"), TEXTS),
@@ -86,7 +99,9 @@ class Walk:
             except OnnxError:
                 raise
             except Exception as error:
-                raise node.error(f"does not fit its inputs: {type(error).__name__}: {read.first_line(error)}") from error
+                raise node.error(
+                    f"does not fit its inputs: {type(error).__name__}: {read.first_line(error)}"
+                ) from error
             for result in results:
                 if not result.is_constant:
                     node.limit(result.size)
@@ -110,9 +125,7 @@ class Walk:
             self.steps.learned.add(tensor.name)
         return tensor
 
-    def node_of(
-        self, proto: NodeProto, known: MutableMapping[str, Tensor], weights: Sequence[read.Weights]
-    ) -> Node:
+    def node_of(self, proto: NodeProto, known: MutableMapping[str, Tensor], weights: Sequence[read.Weights]) -> Node:
         name = proto.name or next(filter(None, proto.output), "")
         outputs = [output or f"{name}.{place}" for place, output in enumerate(proto.output)]
         node = Node(name, proto.op_type, self.graph.opset, [], outputs, {}, self.steps)
@@ -155,7 +168,9 @@ class Walk:
             made = RULES[node.op_type](node)
             results = [made] if isinstance(made, Tensor) else list(made)
         else:
-            raise node.error("this operator is not covered; write it with those that `python -m polyscore.onnx ops` lists")
+            raise node.error(
+                "this operator is not covered; write it with those that `python -m polyscore.onnx ops` lists"
+            )
         if is_plain and any(t is not None and t.name in self.steps.learned and t.size > 1 for t in node.inputs):
             results = [self.learned(tensor) for tensor in results]
         return results, "folded" if is_plain else "moved"
@@ -176,8 +191,13 @@ class Walk:
 
 
 def constant_of(node: Node) -> np.ndarray:
-    for key, dtype in (("value", None), ("value_float", np.float32), ("value_floats", np.float32), ("value_int", np.int64),
-                       ("value_ints", np.int64)):
+    for key, dtype in (
+        ("value", None),
+        ("value_float", np.float32),
+        ("value_floats", np.float32),
+        ("value_int", np.int64),
+        ("value_ints", np.int64),
+    ):
         if key in node.attributes:
             return np.asarray(node.attributes[key], dtype=dtype)
     raise node.error("its constant is not of numbers")
@@ -185,6 +205,7 @@ def constant_of(node: Node) -> np.ndarray:
 
 def folded(node: Node) -> list[Tensor]:
     """The outputs of a node of constants, at both sizes of the batch."""
+
     def run(arrays: list[np.ndarray | None]) -> list[np.ndarray]:
         return fold(node.op_type, node.opset, node.attributes, arrays, len(node.outputs))
 

@@ -91,12 +91,12 @@ public final class Columns {
         return count;
     }
 
-    /** Borrows ids, one a row. */
+    /** Borrows ids, {@link Feature#width} a row. */
     public Columns set(int slot, LongBuffer values) {
         return borrow(slot, Layout.TYPE_I64, values, values.order(), Long.BYTES, null, null);
     }
 
-    /** Borrows ids, one a row. */
+    /** Borrows ids, {@link Feature#width} a row. */
     public Columns set(int slot, IntBuffer values) {
         return borrow(slot, Layout.TYPE_I32, values, values.order(), Integer.BYTES, null, null);
     }
@@ -106,7 +106,7 @@ public final class Columns {
         return borrow(slot, Layout.TYPE_F32, values, values.order(), Float.BYTES, null, null);
     }
 
-    /** Borrows texts in UTF-8, one a row. */
+    /** Borrows texts in UTF-8, {@link Feature#width} a row. */
     public Columns setText(int slot, ByteBuffer text, LongBuffer textOffsets) {
         return borrow(slot, Layout.TYPE_TEXT, text, ByteOrder.nativeOrder(), 1, textOffsets, null);
     }
@@ -165,7 +165,7 @@ public final class Columns {
         }
     }
 
-    /** Copies ids, one a row. */
+    /** Copies ids, {@link Feature#width} a row. */
     public Columns set(int slot, long[] values) {
         enter(slot);
         try {
@@ -190,7 +190,7 @@ public final class Columns {
         }
     }
 
-    /** Copies texts, one a row. */
+    /** Copies texts, {@link Feature#width} a row. */
     public Columns set(int slot, String[] values) {
         enter(slot);
         try {
