@@ -343,6 +343,16 @@ def softmax(g: Builder, op: str) -> Made:
     return g.unary(op, x, low, high, axis=given)
 
 
+@operator("Hardmax")
+def hardmax(g: Builder, op: str) -> Made:
+    x = g.pick_exact(("float32",), least=1)
+    axes = [axis for axis in x.free_axes() if g.opset >= 13 or x.row is None or axis > x.row.axis]
+    if not axes:
+        raise Skip
+    axis = g.rng.choice(axes)
+    return g.unary(op, x, 0, 1, 1.0, axis=g.axis(axis, x.rank) if g.opset >= 11 else axis)
+
+
 @operator("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare",
           "ReduceLogSum", "ReduceLogSumExp")
 def reduction(g: Builder, op: str) -> Made:
@@ -429,7 +439,7 @@ def spread(g: Builder, x: Tensor, axes: Sequence[int]) -> Tensor:
     """Numbers that differ along axes, so that a norm of them is well conditioned."""
     shape = tuple(size if axis in axes else 1 for axis, size in enumerate(x.shape))
     ramp = (np.arange(math.prod(shape)) - math.prod(shape) / 3).astype(np.float32).reshape(shape)
-    return g.binary("Add", g.into(x, -1, 1), g.constant(ramp))
+    return g.binary("Add", g.into(x, -0.4, 0.4), g.constant(ramp))
 
 
 @operator("BatchNormalization")

@@ -83,6 +83,9 @@ def build() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     pairs = g.add("interleave", [ad, clicks, g.add("combine", [clicks, ad], function="subtract"), wide], groups=6,
                   widths=[8, 8, 8, 8])
     hidden = g.add("linear", [pairs], weight=g.tensor("din.weight", 12, 32), bias=g.tensor("din.bias", 12), groups=6)
+    part = {key: g.tensor(f"bn.{key}", 12, low=0.5 if key == "variance" else None)
+            for key in ("weight", "bias", "mean", "variance")}
+    hidden = g.add("batch_norm", [hidden], **part, epsilon=1e-3, groups=6)
     hidden = g.add("layer_norm", [hidden], weight=g.tensor("ln.weight", 12), bias=g.tensor("ln.bias", 12), epsilon=1e-5,
                    groups=6)
     scores = g.add("linear", [g.add("function", [hidden], function="relu")], weight=g.tensor("din.out", 12, 1), groups=6,

@@ -83,7 +83,9 @@ def model_of(
     )
     for number, node in enumerate(graph.node):
         node.name = f"node{number}"
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
+    domains = sorted({node.domain for node in graph.node} - {""})
+    opsets = [onnx.helper.make_opsetid("", opset), *(onnx.helper.make_opsetid(domain, 1) for domain in domains)]
+    model = onnx.helper.make_model(graph, opset_imports=opsets)
     model.ir_version = 10
     for output, known in zip(model.graph.output, session(model).get_outputs()):
         kind = getattr(onnx.TensorProto, known.type[len("tensor(") : -1].upper())

@@ -21,7 +21,6 @@ for package in ("torch_rechub", "onnxruntime", "onnxscript"):
 
 THIRDPARTY = thirdparty_models.names()
 ZOO = zoo_onnx.names()
-WITH_GRU = [name for name in THIRDPARTY if "DIEN" in name and "loop" not in name]
 RATES = ("request", "item", "pair", "scenario")
 
 
@@ -162,10 +161,6 @@ def test_converted_graphs_score_as_pytorch(exported, tmp_path, name, exporter):
     if (name, exporter) in BROKEN:
         pytest.skip("ONNX Runtime does not take its graph")
     model, graph = exported(name, exporter)
-    if name in WITH_GRU:
-        with pytest.raises(onnx.OnnxError, match="GRU"):
-            convert(model, graph, tmp_path / "model.safetensors")
-        return
     convert(model, graph, tmp_path / "model.safetensors")
     with polyscore.Model(tmp_path / "model.safetensors") as opened:
         for count, requests in ((1, range(16)), (7, range(16, 24)), (512, (30, 500))):

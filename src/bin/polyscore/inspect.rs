@@ -91,8 +91,11 @@ fn to_text(model: &Model) -> String {
         let how = if names.is_empty() { "predicted".to_owned() } else { format!("= {}", names.join(" * ")) };
         line(format!("       {:24} {how}", task.name));
     }
-    let network = Value::Object(description.network.clone());
-    line(format!("network\n       {network}"));
+    let mut network = description.network.clone();
+    if let Some(steps) = network.get_mut("steps") {
+        *steps = json!(steps.as_array().map_or(0, Vec::len));
+    }
+    line(format!("network\n       {}", Value::Object(network)));
     let bytes = model.footprint();
     line(format!(
         "bytes\n       {} mapped, {} copied, {} packed weights, {} per scorer",

@@ -19,6 +19,9 @@ from .tensor import Tensor, constant
 
 COMMUTATIVE = ("add", "multiply", "maximum", "minimum", "equal")
 
+# A constant condition that changes more often is computed, because its parts would be as many.
+MOST_CHOSEN = 8
+
 # What leaves the other side as it is, when it stands on the right.
 NEUTRAL = {"add": 0, "subtract": 0, "multiply": 1, "divide": 1, "power": 1}
 
@@ -77,7 +80,7 @@ def with_parameters(node: Node) -> Tensor:
 
 @elementwise_rule("Gelu")
 def gelu(node: Node) -> Tensor:
-    is_tanh = text(node.attributes.get("approximate", "none")) == "tanh"
+    is_tanh = node.attributes.get("approximate", "none") == "tanh"
     return function(node, node.require(0), "gelu_tanh" if is_tanh else "gelu")
 
 
@@ -360,7 +363,7 @@ def where(node: Node) -> Tensor:
         chosen = moved[0].constant.astype(bool)
         if chosen.all() or not chosen.any():
             return dataclasses.replace(moved[1 if chosen.all() else 2], name=node.outputs[0], row=row)
-        if np.count_nonzero(np.diff(chosen.ravel())) < 8:
+        if np.count_nonzero(np.diff(chosen.ravel())) < MOST_CHOSEN:
             one, two = (references(node, tensor, shape) for tensor in (then, otherwise))
             values = np.where(chosen, one.values, two.values)
             columns = np.where(chosen, one.columns, two.columns)
@@ -382,7 +385,3 @@ def references(node: Node, tensor: Tensor, shape: Sequence[int]) -> Operand:
     if not tensor.is_constant:
         return operand
     return Operand(tensor, np.full(shape, node.value(tensor)), operand.columns)
-
-
-def text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

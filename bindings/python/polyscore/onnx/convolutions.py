@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .arithmetic import binary, number, references, text
+from .arithmetic import binary, number, references
 from .cells import folded
 from .node import Node, rule
 from .products import is_bias, linear
@@ -76,7 +76,7 @@ def padding(
     node: Node, sizes: Sequence[int], kernel: Sequence[int], steps: Sequence[int], spread: Sequence[int]
 ) -> tuple[list[int], list[int]]:
     """What is added before and after each axis."""
-    kind = text(node.attributes.get("auto_pad", "NOTSET"))
+    kind = node.attributes.get("auto_pad", "NOTSET")
     reaches = [(size - 1) * gap + 1 for size, gap in zip(kernel, spread)]
     if kind == "NOTSET":
         pads = list(node.attributes.get("pads") or [0] * (2 * len(kernel)))

@@ -13,11 +13,14 @@ from onnx.reference import ReferenceEvaluator
 # The first operator set that the reference implementation has an operator of; it computes the same in the earlier ones.
 FIRST_OPSETS = {"DequantizeLinear": 19, "Gelu": 20}
 
-# The inputs that may be of shape [1], which the reference implementation takes as scalars only.
-SCALARS = {"CumSum": 1, "OneHot": 1}
-
 # These work on the axes from `axis` on as on one before operator set 13; the reference implementation has them since.
 FLATTENING = ("Softmax", "LogSoftmax", "Hardmax")
+
+# What the reference implementation does not take, though ONNX allows it: the place of an input of shape [1] for a scalar,
+# a scalar for the first input, inputs of several shapes.
+OF_SHAPE_ONE = {"CumSum": 1, "OneHot": 1}
+OF_NO_SHAPE = ("ReduceLogSumExp", "Softsign")
+OF_SHAPES = ("Max", "Mean", "Min", "Sum")
 
 
 def fold(
@@ -28,10 +31,21 @@ def fold(
         shape = np.shape(arrays[0])
         axis = attributes.get("axis", 1) % max(len(shape), 1)
         flat = np.reshape(arrays[0], (math.prod(shape[:axis]), -1))
-        return [fold(op_type, 13, {"axis": 1}, [flat])[0].reshape(shape)]
-    if op_type in SCALARS:
-        place = SCALARS[op_type]
+        return [reference(op_type, 13, {"axis": 1}, [flat], 1)[0].reshape(shape)]
+    if op_type in OF_NO_SHAPE and np.ndim(arrays[0]) == 0:
+        made = reference(op_type, opset, attributes, [np.reshape(arrays[0], (1,)), *arrays[1:]], 1)
+        return [np.reshape(made[0], ())]
+    if op_type in OF_SHAPE_ONE:
+        place = OF_SHAPE_ONE[op_type]
         arrays = [np.reshape(array, ()) if at == place else array for at, array in enumerate(arrays)]
+    if op_type in OF_SHAPES:
+        arrays = np.broadcast_arrays(*arrays)
+    return reference(op_type, max(opset, FIRST_OPSETS.get(op_type, 0)), attributes, arrays, outputs)
+
+
+def reference(
+    op_type: str, opset: int, attributes: Mapping[str, Any], arrays: Sequence[np.ndarray | None], outputs: int
+) -> list[np.ndarray]:
     names = [f"i{place}" if array is not None else "" for place, array in enumerate(arrays)]
     results = [f"o{place}" for place in range(outputs)]
     node = onnx.helper.make_node(op_type, names, results, **attributes)
@@ -42,6 +56,6 @@ def fold(
     ]
     made = [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in results]
     graph = onnx.helper.make_graph([node], "fold", inputs, made)
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", max(opset, FIRST_OPSETS.get(op_type, 0)))])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
     with np.errstate(all="ignore"):
         return [np.asarray(array) for array in ReferenceEvaluator(model).run(None, given)]

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .arithmetic import binary, choose, number, references, scaled, text
+from .arithmetic import binary, choose, number, references, scaled
 from .cells import Operand, folded, function, split
 from .ids import source_of
 from .node import Node, rule
-from .tensor import ROW_NUMBER, Row, Tensor, constant
+from .tensor import ROW_NUMBER, Row, Tensor, agreed, constant
 
 # Above it a scatter to computed places, a pass over the data for each update, is refused.
 MOST_UPDATES = 256
@@ -268,12 +268,13 @@ def gather_elements(node: Node) -> Tensor | Sequence[Tensor]:
 
 def row_of_both(node: Node, data: Tensor, indices: Tensor, axis: int, *others: Tensor) -> Row | None:
     """The mark of tensors of the same axes, which have to have the rows at the same one, not the one looked along."""
-    for tensor in (indices, *others):
-        if tensor.row != data.row and not (tensor.row is None and data.row is None):
-            raise node.mixes("looks up rows in a tensor of other rows")
-    if data.row is not None and data.row.axis == axis:
+    rows = {tensor.row for tensor in agreed([data, indices, *others])}
+    if len(rows) > 1:
+        raise node.mixes("looks up rows in a tensor of other rows")
+    (row,) = rows
+    if row is not None and row.axis == axis:
         raise node.mixes("looks up rows by their place")
-    return data.row
+    return row
 
 
 # Scatters
@@ -340,7 +341,7 @@ def scatter_nd(node: Node) -> Tensor:
 
 def scattered(node: Node, data: Tensor, places: np.ndarray, updates: Tensor) -> Tensor:
     """The flat data with updates at constant places; those that meet are joined, or the last one stays."""
-    join = JOINS.get(text(node.attributes.get("reduction", "none")))
+    join = JOINS.get(node.attributes.get("reduction", "none"))
     whole, given = references(node, data, data.shape), references(node, updates, updates.shape)
     values, columns = whole.values.ravel().copy(), whole.columns.ravel().copy()
     new_values, new_columns = given.values.ravel(), given.columns.ravel()
@@ -367,7 +368,7 @@ def layers(places: np.ndarray) -> list[np.ndarray]:
 
 def placed(node: Node, data: Tensor, places: Tensor, updates: Tensor, numbers: np.ndarray) -> Tensor:
     """Data `[..., length]` with updates `[..., count]` at computed places of the last axis, one after the other."""
-    join = JOINS.get(text(node.attributes.get("reduction", "none")))
+    join = JOINS.get(node.attributes.get("reduction", "none"))
     count = places.shape[-1]
     if count > MOST_UPDATES:
         raise node.error(f"puts {count} elements at computed places; {MOST_UPDATES} are possible")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .node import Node, rule
-from .tensor import BATCHES, ROW_NUMBER, Row, Tensor, constant, of_value, reshape_row
+from .tensor import BATCHES, ROW_NUMBER, Row, Tensor, agreed, constant, is_same_for_rows, of_value, reshape_row
 
 Move = Callable[[np.ndarray], np.ndarray]
 
@@ -81,6 +81,10 @@ def reshaped(node: Node, tensor: Tensor, dims: Sequence[int], others: Sequence[i
     row, local = None, list(dims)
     if tensor.row is not None:
         found = reshape_row(tensor.row, tensor.shape, dims, others)
+        if found is None and is_same_for_rows(tensor):
+            count = tensor.row.before * tensor.row.after
+            marks = [Row(tensor.row.axis, before, count // before) for before in range(1, count + 1) if count % before == 0]
+            found = next(filter(None, (reshape_row(mark, tensor.shape, dims, others) for mark in marks)), None)
         if found is None:
             raise node.mixes("reshapes rows into one another")
         row, local = found
@@ -249,7 +253,7 @@ def split(node: Node) -> list[Tensor]:
 
 @rule("Concat")
 def concat(node: Node) -> Tensor:
-    tensors = [node.require(place) for place in range(len(node.inputs))]
+    tensors = agreed([node.require(place) for place in range(len(node.inputs))])
     axis = node.axis(tensors[0], node.attributes["axis"])
     marks = {tensor.row for tensor in tensors}
     if any(is_row_axis(tensor, axis) for tensor in tensors):

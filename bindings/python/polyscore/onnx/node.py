@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .fold import fold
-from .tensor import OnnxError, Row, Steps, Tensor, constant, of_value
+from .tensor import OnnxError, Row, Steps, Tensor, agreed, constant, of_value
 
 # The most numbers of a value per row.
 MAX_NUMBERS = 1 << 22
@@ -102,6 +102,7 @@ class Node:
 
     def broadcast(self, tensors: Sequence[Tensor]) -> tuple[tuple[int, ...], Row | None, list[Tensor]]:
         """The local shape, the mark and the tensors brought to it, by the rules of ONNX; refuses what compares rows."""
+        tensors = agreed(tensors)
         rank = max(len(tensor.shape) for tensor in tensors)
         marks = {}
         for tensor in tensors:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .arithmetic import binary, number, scaled, text
+from .arithmetic import binary, number, scaled
 from .cells import Operand, split
 from .node import Node, rule
 from .reductions import reduced, runs
@@ -273,7 +273,7 @@ Labels = list[str]
 @rule("Einsum")
 def einsum(node: Node) -> Tensor | Sequence[Tensor]:
     tensors = [node.require(place) for place in range(len(node.inputs))]
-    operands, output = equation(node, text(node.attributes["equation"]), tensors)
+    operands, output = equation(node, node.attributes["equation"], tensors)
     operands = [diagonal(node, *operand) for operand in operands]
     labels, tensor = operands[0]
     for number_of, (next_labels, next_tensor) in enumerate(operands[1:], 1):

@@ -23,8 +23,8 @@ import numpy as np
 
 BATCHES = (1_000_003, 2)
 
-# So many pieces of values are put side by side; more are picked by a list of places. Of more runs none are looked for.
-MOST_PIECES = 32
+# So many parts of values are put side by side; more are picked by a list of places. Of more runs none are looked for.
+MOST_PIECES = 16
 MOST_RUNS = 4096
 
 # How many lengths of a repeated part are tried.
@@ -112,6 +112,29 @@ def of_value(name: str, value: int, shape: Sequence[int], dtype: Any, row: Row |
     """The tensor that has all columns of a value, in order."""
     columns = np.arange(int(np.prod(shape, dtype=np.int64)), dtype=np.int64).reshape(shape)
     return Tensor(name, np.dtype(dtype), row, values=np.full(columns.shape, value, dtype=np.int64), columns=columns)
+
+
+def is_same_for_rows(tensor: Tensor) -> bool:
+    """Whether a tensor with rows has the same numbers along their axis, so that any mark of as many rows is right."""
+    if not tensor.is_constant or tensor.other is not None:
+        return False
+    return bool((tensor.constant == tensor.constant.take([0], tensor.row.axis)).all())
+
+
+def agreed(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors whose last axes are the same, with one mark if they can have one."""
+    marked = [tensor for tensor in tensors if tensor.row is not None]
+    if len({dataclasses.replace(tensor.row, axis=tensor.row.axis - len(tensor.shape)) for tensor in marked}) < 2:
+        return list(tensors)
+    leader = next((tensor for tensor in marked if not is_same_for_rows(tensor)), marked[0])
+    count = leader.row.before * leader.row.after
+    result = []
+    for tensor in tensors:
+        row = tensor.row
+        if row is not None and row.before * row.after == count and is_same_for_rows(tensor):
+            tensor = dataclasses.replace(tensor, row=dataclasses.replace(leader.row, axis=row.axis))
+        result.append(tensor)
+    return result
 
 
 def reshape_row(
@@ -280,10 +303,15 @@ class Steps:
             made = [self._make(v, c, (len(v),), name) for v, c in parts]
             return self.add("interleave", made, len(values), name, groups=groups, widths=part_widths(values, groups))
         found = sections(values) if len(starts) <= MOST_RUNS else []
-        if not 0 < len(found) <= MOST_PIECES:
+        if not found or sum(not self._is_whole(values[a:b], columns[a:b]) for a, b in found) > MOST_PIECES:
             return self._picked(values, columns, name)
         parts = [self._make(values[a:b], columns[a:b], (b - a,), name) for a, b in found]
         return self.add("concat", parts, len(values), name)
+
+    def _is_whole(self, values: np.ndarray, columns: np.ndarray) -> bool:
+        """Whether the columns are a value that there is."""
+        value, width = int(values[0]), len(columns)
+        return width == self.widths[value] and bool((values == value).all() and (columns == np.arange(width)).all())
 
     def _picked(self, values: np.ndarray, columns: np.ndarray, name: str) -> int:
         """Columns of values in no order, by a constant list of places."""
@@ -296,7 +324,7 @@ class Steps:
 
     def _view(self, value: int, columns: np.ndarray, shape: Sequence[int], name: str) -> int:
         width = len(columns)
-        if width == self.widths[value] and (columns == np.arange(width)).all():
+        if self._is_whole(np.full(width, value), columns):
             return value
         found = strided(columns, shape)
         if found is not None:

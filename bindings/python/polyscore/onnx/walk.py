@@ -61,6 +61,9 @@ REWRITES = {
 MICROSOFT = "com.microsoft"
 CONTRIBUTED = frozenset(("DynamicQuantizeMatMul", "MatMulIntegerToFloat", "Gelu"))
 
+# What the reference implementation does not have: of constants it is computed as of anything.
+NOT_FOLDED = frozenset(("DynamicQuantizeMatMul", "MatMulIntegerToFloat", "Scatter"))
+
 
 @dataclasses.dataclass
 class Passed:
@@ -162,7 +165,7 @@ class Walk:
         is_plain = all(tensor is None or (tensor.is_constant and tensor.row is None) for tensor in node.inputs)
         if node.op_type in REWRITES and node.op_type not in RULES:
             raise node.error(f"this operator is not covered: {REWRITES[node.op_type]}")
-        if is_plain and node.op_type not in MOVES:
+        if is_plain and node.op_type not in MOVES and node.op_type not in NOT_FOLDED:
             results = folded(node)
         elif node.op_type in RULES:
             made = RULES[node.op_type](node)

@@ -1,0 +1,136 @@
+"""What the fuzzer found: each a small graph that once was refused, or scored otherwise than in ONNX Runtime."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from onnx_graphs import compare, convert, model_of, operations, parse_input, save  # noqa: E402
+from polyscore.onnx import OnnxError  # noqa: E402
+from polyscore.onnx import convert as convert_file  # noqa: E402
+
+RNG = np.random.default_rng(11)
+
+
+def f32(*numbers: float) -> np.ndarray:
+    return np.array(numbers, dtype=np.float32)
+
+
+def i64(*numbers: int) -> np.ndarray:
+    return np.array(numbers, dtype=np.int64)
+
+
+def scalar(number: float) -> np.ndarray:
+    return np.array(number, dtype=np.float32)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+# Nodes of constants alone, which the reference implementation of ONNX computes.
+
+FOLDED = {
+    "gelu of onnx runtime": ("c = com.microsoft.Gelu(a)", {"a": f32(-1, 2, 3)}, 15),
+    "integer product of onnx runtime": (
+        "c = com.microsoft.MatMulIntegerToFloat(a, w, s, t)",
+        {"a": np.array([[1, 2]], np.uint8), "w": np.array([[1, 2, 3], [4, 5, 6]], np.uint8), "s": scalar(0.5), "t": scalar(0.25)},
+        15,
+    ),
+    "bytes as weights before operator set 19": (
+        "c = DequantizeLinear <axis = 0> (a, s, z)",
+        {"a": np.array([1, -2, 3], np.int8), "s": f32(0.5, 0.25, 1), "z": np.array([1, 0, -1], np.int8)},
+        13,
+    ),
+    "softmax of several axes before operator set 13": ("c = Softmax <axis = 1> (a)", {"a": normal(1, 2, 3)}, 11),
+    "log softmax of several axes before operator set 13": ("c = LogSoftmax <axis = -2> (a)", {"a": normal(1, 2, 3)}, 12),
+    "sums so far along an axis of shape [1]": ("c = CumSum(a, axis)", {"a": f32(1, 2, 3), "axis": i64(0)}, 14),
+    "one hot of a depth of shape [1]": (
+        "c = OneHot(a, depth, values)", {"a": i64(2, 0), "depth": i64(3), "values": f32(0, 2)}, 14,
+    ),
+    "mean of several shapes": ("c = Mean(a, b, d)", {"a": normal(1, 3), "b": normal(1, 1), "d": normal(2, 1)}, 13),
+    "softsign of a scalar": ("c = Softsign(a)", {"a": scalar(2)}, 15),
+    "reduction of a scalar": ("c = ReduceLogSumExp(a)", {"a": scalar(2)}, 13),
+}
+
+
+@pytest.mark.parametrize("name", FOLDED)
+def test_a_constant_is_folded(tmp_path, name):
+    line, constants, opset = FOLDED[name]
+    compare(tmp_path, [line, "y = Add(x, c)"], ["x float 2 3"], constants, opset=opset)
+
+
+@pytest.mark.parametrize("op", ["ReduceLogSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSumExp", "ReduceSum"])
+@pytest.mark.parametrize("has_axes", [False, True])
+def test_a_reduction_over_no_axes_still_computes_its_function(tmp_path, op, has_axes):
+    given, constants = ("x, axes", {"axes": i64()}) if has_axes else ("x", {})
+    compare(tmp_path, [f"y = {op} <noop_with_empty_axes = 1> ({given})"], ["x float 3 positive"], constants)
+
+
+# Infinities, which only a `constant` may have
+
+
+def test_an_infinite_addend_is_not_taken_for_the_bias_of_a_layer(tmp_path):
+    nodes = ["p = MatMul(x, w)", "s = Add(p, mask)", "y = Softmax(s)"]
+    found = compare(tmp_path, nodes, ["x float 4"], {"w": normal(4, 3), "mask": f32(0, -np.inf, 0)})
+    assert [step.get("bias") for step in found.live if step["op"] == "linear"] == [None]
+
+
+def test_an_infinite_addend_of_gemm_is_not_a_bias(tmp_path):
+    compare(tmp_path, ["s = Gemm(x, w, mask)", "y = Softmax(s)"], ["x float 4"],
+            {"w": normal(4, 3), "mask": f32(0, -np.inf, 0)})
+
+
+def test_an_infinite_addend_is_not_taken_for_the_bias_of_a_norm(tmp_path):
+    nodes = ["n = LayerNormalization(x, w)", "s = Add(n, mask)", "y = Softmax(s)"]
+    compare(tmp_path, nodes, ["x float 4"], {"w": normal(4), "mask": f32(0, -np.inf, 0, 0)})
+
+
+# Constants that several nodes read
+
+
+def test_a_bias_that_is_a_factor_of_a_sum_of_products_too(tmp_path):
+    nodes = ["g = Gemm(x, w, c)", "p = Mul(g, c)", "y = ReduceSum(p, axes)"]
+    compare(tmp_path, nodes, ["x float 4"], {"w": normal(4, 2), "c": normal(2), "axes": i64(-1)})
+
+
+# Rows among others
+
+
+@pytest.mark.parametrize("last", ["y = Mul(t, z)", "y = Concat <axis = 1> (z, t)"])
+def test_zeros_of_the_shape_of_repeated_rows_go_with_them(tmp_path, last):
+    nodes = ["t = Tile(x, counts)", "s = Shape(t)", "z = ConstantOfShape(s)", last.replace("y =", "m ="),
+             "b = Reshape(m, back)", "y = Transpose <perm = [1, 0, 2]> (b)"]
+    compare(tmp_path, nodes, ["x float 4"], {"counts": i64(3, 1), "back": i64(3, -1, 8 if "Concat" in last else 4)})
+
+
+def test_zeros_of_the_shape_of_repeated_rows_are_reshaped_as_they_are(tmp_path):
+    nodes = ["t = Tile(x, counts)", "s = Shape(t)", "z = ConstantOfShape(s)", "b = Reshape(z, back)",
+             "u = Unsqueeze(x, zero)", "a = Add(u, b)", "y = Transpose <perm = [1, 0, 2]> (a)"]
+    compare(tmp_path, nodes, ["x float 4"], {"counts": i64(3, 1), "back": i64(3, -1, 4), "zero": i64(0)})
+
+
+# Inputs and golden requests
+
+
+def test_an_input_of_a_negative_size_is_refused(tmp_path):
+    model = model_of(["y = Sigmoid(x)"], [parse_input("x float 3")], ["y"], {}, 18)
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = -2
+    with pytest.raises(OnnxError, match="input `x`: dimension 1 is -2"):
+        convert(save(tmp_path, model), {"y": 3})
+
+
+def test_golden_scores_are_those_of_the_network_as_it_is_written(tmp_path):
+    """Optimised, ONNX Runtime multiplies by the bytes of the weights with bytes of the input."""
+    nodes = ["w = DequantizeLinear(bytes, step)", "p = MatMul(x, w)", "y = Sigmoid(p)"]
+    constants = {"bytes": RNG.integers(-128, 128, (64, 1)).astype(np.int8), "step": scalar(0.002)}
+    model = model_of(nodes, [parse_input("x float 64")], ["y"], constants, 15)
+    convert_file(save(tmp_path, model), tmp_path / "out.safetensors", golden=8)
+    import polyscore
+
+    with polyscore.Model(tmp_path / "out.safetensors") as opened:
+        assert opened.info()["golden_requests"] == 3
