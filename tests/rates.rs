@@ -42,7 +42,7 @@ fn the_split_moves_products_and_changes_none() {
 fn a_layer_over_several_parts_of_a_row_is_split_as_one_over_one() {
     // For each of 6 clicks the layer sees ad, click, click - ad and another embedding of the click, 8 wide each.
     let [split, _] = both("graph");
-    let layer = split.plan().steps().filter(|(_, step)| step.name == "15.linear");
+    let layer = split.plan().steps().filter(|(_, step)| step.name == "15.linear" && step.operation_name() == "dense");
     let shares: Vec<(Stage, Rate, &str)> = layer.map(|(stage, step)| (stage, step.rate, &*step.shape)).collect();
     assert_eq!(shares, [(Stage::Request, Rate::Request, "6x16x12"), (Stage::Candidate, Rate::Item, "8x12")]);
 }

@@ -693,7 +693,7 @@ impl Step<'_> {
             Some((low, high)) if low >= 0 && high < b.width(input) as i128 => {}
             _ => return Err(self.wrong(format!("reads outside of an input {} wide", b.width(input)))),
         }
-        let dims = sizes.iter().copied().zip(strides.iter().copied()).collect();
+        let dims = sizes.iter().copied().zip(strides.iter().copied()).filter(|(size, _)| *size > 1).collect();
         Ok((Op::View { input, start, dims }, width))
     }
 }

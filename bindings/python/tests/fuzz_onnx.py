@@ -2,8 +2,8 @@
 
     python fuzz_onnx.py --count 1000 --seed 1 [--keep DIR]
 
-Most graphs are valid and have to score as in ONNX Runtime; some mix rows and have to be refused; some are damaged, which
-may end in an `OnnxError` and in no other exception. A graph that fails is made smaller and printed as a test for
+Most graphs are valid and have to score as in ONNX Runtime; some mix rows and have to be refused; some are damaged,
+which may end in an `OnnxError` and in no other exception. A graph that fails is made smaller and printed as a test for
 `test_onnx_cases.py`. `--only SEED` repeats one, `--steps` takes the NumPy steps in the engine's place.
 """
 
@@ -30,8 +30,9 @@ import polyscore
 import steps as truth
 from fuzz_onnx_graph import ROWS, Graph, Skip
 from fuzz_onnx_minimise import minimised, text
-from fuzz_onnx_network import Unsupported, damaged, mixing_network, network, session
-from onnx_graphs import columns_of
+from fuzz_onnx_network import Unsupported, network
+from fuzz_onnx_refusals import damaged, mixing_network
+from onnx_graphs import columns_of, session
 from polyscore.onnx import OnnxError
 from polyscore.onnx.convert import Conversion, build, write
 from polyscore.onnx.node import RULES
@@ -63,6 +64,7 @@ class Checker:
     def __init__(self, uses_steps: bool = False):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="fuzz_onnx"))
         self.uses_steps = uses_steps
+        self.graphs = 0
         self.hits: collections.Counter[str] = collections.Counter()
         self.outcomes: collections.Counter[str] = collections.Counter()
         self.unsupported: collections.Counter[str] = collections.Counter()
@@ -73,6 +75,7 @@ class Checker:
 
     def run(self, seed: int) -> None:
         """Makes the graph of a seed and checks it."""
+        self.graphs += 1
         rng = random.Random(-seed - 1)
         share = rng.random() * 100
         try:
@@ -94,7 +97,7 @@ class Checker:
             self.outcomes["nothing to do"] += 1
         except Unsupported as error:
             self.outcomes["not run by ONNX Runtime"] += 1
-            self.unsupported[f"{seed} " + str(error).partition(" : ")[2][:200]] += 1
+            self.unsupported[f"{seed} " + str(error)[:200]] += 1
 
     def save(self, model: onnx.ModelProto) -> pathlib.Path:
         path = self.folder / "graph.onnx"
@@ -137,7 +140,10 @@ class Checker:
         if self.uses_steps:
             return {
                 rows: truth.evaluate(
-                    conversion.description, conversion.steps.tensors, columns_of(conversion, graph.feeds(rows), rows), rows,
+                    conversion.description,
+                    conversion.steps.tensors,
+                    columns_of(conversion, graph.feeds(rows), rows),
+                    rows,
                     scenario=(graph.scenarios or [0]).index(scenarios[rows] or 0) if graph.scenarios else 0,
                 )
                 for rows in BATCHES
@@ -155,8 +161,15 @@ class Checker:
         except Exception as error:
             raise Failure(f"{type(error).__name__}", "".join(traceback.format_exception(error)[-3:])) from error
 
-    def compare(self, graph: Graph, conversion: Conversion, model: onnx.ModelProto, rows: int,
-                expected: Mapping[str, np.ndarray], scores: Mapping[str, np.ndarray]) -> None:
+    def compare(
+        self,
+        graph: Graph,
+        conversion: Conversion,
+        model: onnx.ModelProto,
+        rows: int,
+        expected: Mapping[str, np.ndarray],
+        scores: Mapping[str, np.ndarray],
+    ) -> None:
         """Within the tolerance, or as far from numbers of double precision as ONNX Runtime is."""
         for output, entry in zip(graph.outputs, conversion.outputs):
             ahead = 1 if entry.row is None else int(np.prod(entry.shape[: entry.row.axis])) * entry.row.before
@@ -179,17 +192,24 @@ class Checker:
                     self.outcomes["as far off as ONNX Runtime"] += 1
                     continue
             row, place = np.unravel_index(off.argmax(), off.shape)
-            raise Failure("differs", f"output `{output}` [{row}, {wanted[place]}] of {rows} rows is {found[row, place]:.7g}, in"
-                                     f" ONNX Runtime {known[row, place]:.7g}")
+            raise Failure(
+                "differs",
+                f"output `{output}` [{row}, {wanted[place]}] of {rows} rows is {found[row, place]:.7g}, in"
+                f" ONNX Runtime {known[row, place]:.7g}",
+            )
 
     def check_mixing(self, graph: Graph, mixer: str) -> None:
         """Has to be refused, unless the rows of a batch score as each alone."""
         model = graph.model()
-        runtime = session(model)
-        whole = runtime.run(None, graph.feeds(ROWS))[0]
-        alone = np.concatenate([runtime.run(None, row_of(graph, row))[0] for row in range(ROWS)])
         try:
-            build(self.save(model), options_of(graph, {graph.outputs[0]: alone[:1]}))
+            runtime = session(model)
+            whole = runtime.run(None, graph.feeds(ROWS))[0]
+            parts = [runtime.run(None, row_of(graph, row))[0] for row in range(ROWS)]
+        except Exception as error:
+            raise Unsupported(f"{mixer}: {error}") from error
+        alone = np.concatenate(parts, axis=whole.shape.index(ROWS))
+        try:
+            build(self.save(model), options_of(graph, {graph.outputs[0]: parts[0]}))
         except OnnxError:
             self.outcomes["mixes rows, refused"] += 1
             return
@@ -203,7 +223,9 @@ class Checker:
     def check_damaged(self, graph: Graph, model: onnx.ModelProto, change: str) -> None:
         """No other exception than `OnnxError`; what both ONNX Runtime and the importer take, scores the same."""
         try:
-            conversion = build(self.save(model), options_of(graph, {name: np.zeros(size) for name, size in graph.sizes.items()}))
+            conversion = build(
+                self.save(model), options_of(graph, {name: np.zeros(size) for name, size in graph.sizes.items()})
+            )
             write(conversion, self.folder / "graph.safetensors", [])
         except OnnxError:
             self.outcomes["damaged, refused"] += 1
@@ -216,8 +238,8 @@ class Checker:
         except Exception:
             self.outcomes["damaged, only converted"] += 1
             return
-        if not all(np.isfinite(array).all() for arrays in expected.values() for array in arrays.values()):
-            self.outcomes["damaged, not finite"] += 1
+        if not all((np.abs(array) < 10).all() for arrays in expected.values() for array in arrays.values()):
+            self.outcomes["damaged, with large numbers"] += 1
             return
         try:
             for rows, scores in self.scores(graph, conversion, []).items():
@@ -242,15 +264,26 @@ def options_of(graph: Graph, expected: Mapping[str, np.ndarray]) -> Options:
         for place, (name, array) in enumerate(expected.items())
     }
     columns = {given.name: given.columns for given in graph.givens if given.columns}
-    return Options(request=lists["request"], item=lists["item"], candidate=lists["pair"] if lists["pair"] else [], tasks=tasks,
-                   scenario=scenario, scenarios=graph.scenarios if scenario else None, columns=columns,
-                   lengths={f"{given.name}.length": given.shape[-1] for given in graph.givens if given.has_dynamic_length})
+    return Options(
+        request=lists["request"],
+        item=lists["item"],
+        candidate=lists["pair"] if lists["pair"] else [],
+        tasks=tasks,
+        scenario=scenario,
+        scenarios=graph.scenarios if scenario else None,
+        columns=columns,
+        lengths={f"{given.name}.length": given.shape[-1] for given in graph.givens if given.has_dynamic_length},
+    )
 
 
 def ways_to_run(seed: int) -> dict[str, Any]:
     """Kernels, tiles and hoisting that a graph is run with."""
     rng = random.Random(seed)
-    return {"isa": rng.choice((None, None, "scalar", "portable")), "split": rng.random() < 0.8, "tile": rng.choice((0, 0, 1, 8))}
+    return {
+        "isa": rng.choice((None, None, "scalar", "portable")),
+        "split": rng.random() < 0.8,
+        "tile": rng.choice((0, 0, 1, 8)),
+    }
 
 
 def scenario_of(graph: Graph, rows: int) -> int | None:
@@ -294,7 +327,9 @@ def golden_request(graph: Graph, conversion: Conversion) -> dict[str, Any]:
     rows = 3
     request, candidates = sides(conversion, graph.feeds(rows), rows)
     entry: dict[str, Any] = {
-        "request": {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in request.items()},
+        "request": {
+            name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in request.items()
+        },
         "candidates": {name: column.tolist() for name, column in candidates.items()},
     }
     scenarios = conversion.description["scenarios"]
@@ -305,7 +340,7 @@ def golden_request(graph: Graph, conversion: Conversion) -> dict[str, Any]:
 
 
 def in_double(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray], output: str) -> np.ndarray | None:
-    """The output in double precision, by the reference implementation or ONNX Runtime; None if neither has all operators."""
+    """The output in double precision, by the reference implementation or ONNX Runtime; None if neither can."""
     wide = onnx.ModelProto()
     wide.CopyFrom(model)
     for node in wide.graph.node:
@@ -340,8 +375,8 @@ def widen(tensor: onnx.TensorProto) -> None:
 
 
 def summary(checker: Checker, seconds: float, finds: int) -> str:
-    count = sum(number for name, number in checker.outcomes.items() if not name.startswith("as far"))
-    lines = [f"{count} graphs in {seconds:.0f} s ({count / seconds:.1f} a second), {finds} failures"]
+    rate = checker.graphs / seconds
+    lines = [f"{checker.graphs} graphs in {seconds:.0f} s ({rate:.1f} a second), {finds} failures"]
     lines += [f"  {name}: {number}" for name, number in sorted(checker.outcomes.items())]
     operators = sorted(RULES, key=lambda name: (-checker.hits[name], name))
     lines.append("operators: " + ", ".join(f"{name} {checker.hits[name]}" for name in operators))
@@ -378,7 +413,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(text(*minimised(checker.check, failure.graph, failure)), flush=True)
             if finds >= options.most:
                 break
-    print(summary(checker, time.monotonic() - started, finds))
+    if options.only is None:
+        print(summary(checker, time.monotonic() - started, finds))
     checker.close()
     return 1 if finds else 0
 

@@ -1,4 +1,4 @@
-"""Blocks of ranking networks as exporters write them, with variations: some are what a pattern knows, some nearly are."""
+"""Blocks of ranking networks as exporters write them, with variations: what a pattern knows, and what it nearly does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 import onnx
 
 from fuzz_onnx_graph import Builder, Row, Skip, Tensor
-from fuzz_onnx_operators import embedding, gather_nd, spread, unsqueezed
+from fuzz_onnx_movement import embedding, gather_nd, unsqueezed
+from fuzz_onnx_operators import spread
 
 Block = Callable[[Builder], Tensor]
 
@@ -90,7 +91,11 @@ def attention(g: Builder) -> Tensor:
     else:
         scores = g.matmul(query, g.transpose(key, [*range(rank - 2), rank - 1, rank - 2]))
     if g.chance(0.7):
-        scores = g.scaled(scores, 1 / math.sqrt(depth)) if g.chance(0.5) else g.binary("Div", scores, g.scalar(math.sqrt(depth)))
+        scores = (
+            g.scaled(scores, 1 / math.sqrt(depth))
+            if g.chance(0.5)
+            else g.binary("Div", scores, g.scalar(math.sqrt(depth)))
+        )
     scores = g.into(scores, -20, 20)
     if not is_merged and g.chance(0.4):
         scores = masked(g, scores, length)
@@ -119,12 +124,24 @@ def lengths(g: Builder, most: int) -> Tensor:
 def masked(g: Builder, scores: Tensor, length: int) -> Tensor:
     """Scores `[rows, ..., length]` without the positions beyond a length that the row has, or of a mask."""
     below = lengths(g, length)
-    places = g.constant(np.arange(length)) if g.opset < 11 or g.chance(0.5) else g.emit(
-        "Range", [g.constant(np.array(number)) for number in (0, length, 1)], (length,), None, 0, length - 1, 1.0, "int64")
+    places = (
+        g.constant(np.arange(length))
+        if g.opset < 11 or g.chance(0.5)
+        else g.emit(
+            "Range",
+            [g.constant(np.array(number)) for number in (0, length, 1)],
+            (length,),
+            None,
+            0,
+            length - 1,
+            1.0,
+            "int64",
+        )
+    )
     mask = g.binary("Less", places, below) if g.chance(0.5) else g.binary("Greater", below, places)
     for _ in range(scores.rank - 2):
         mask = unsqueezed(g, mask, [1])
-    far = g.one_of(-1e9, -2.0**32 + 1, -1e4, np.finfo(np.float32).min)
+    far = g.one_of(-1e9, -(2.0**32) + 1, -1e4, np.finfo(np.float32).min)
     match g.one_of("where", "not", "add"):
         case "where":
             shape, row = g.broadcast(mask, scores)
@@ -144,15 +161,23 @@ def interest(g: Builder) -> Tensor:
     history = g.into(g.shaped(g.pick(), length, depth), -2, 2)
     query = unsqueezed(g, g.into(g.shaped(g.pick(), depth), -2, 2), [1])
     if g.chance(0.5):
-        repeated = g.emit("Tile", [query, g.ints(1, length, 1)], history.shape, query.row, query.low, query.high, query.grain)
+        repeated = g.emit(
+            "Tile", [query, g.ints(1, length, 1)], history.shape, query.row, query.low, query.high, query.grain
+        )
     else:
         target = g.shape_of(history.shape, Row(0)) if g.chance(0.4) else g.ints(1, length, 1)
         repeated = g.emit("Expand", [query, target], history.shape, query.row, query.low, query.high, query.grain)
     parts = [repeated, history, g.binary("Sub", repeated, history), g.binary("Mul", repeated, history)]
     shape = (1, length, 4 * depth)
-    both = g.emit("Concat", parts, shape, Row(0), min(p.low for p in parts), max(p.high for p in parts), axis=g.one_of(-1, 2))
+    both = g.emit(
+        "Concat", parts, shape, Row(0), min(p.low for p in parts), max(p.high for p in parts), axis=g.one_of(-1, 2)
+    )
     hidden = dense(g, both, g.rng.randint(1, 4), g.one_of("Relu", "Sigmoid", "Tanh"))
-    scores = g.transpose(dense(g, hidden, 1), [0, 2, 1]) if g.chance(0.6) else g.reshape(dense(g, hidden, 1), (1, 1, length), Row(0))
+    scores = (
+        g.transpose(dense(g, hidden, 1), [0, 2, 1])
+        if g.chance(0.6)
+        else g.reshape(dense(g, hidden, 1), (1, 1, length), Row(0))
+    )
     scores = masked(g, g.into(scores, -10, 10), length)
     if g.chance(0.7):
         scores = g.unary("Softmax", scores, 0, 1, axis=g.one_of(-1, 2))
@@ -226,7 +251,9 @@ def experts(g: Builder) -> Tensor:
             product = g.either("Mul", stacked, unsqueezed(g, gate, [g.one_of(2, 2)]))
             return g.reduce("ReduceSum", product, [1], g.chance(0.3))
         case "between":
-            stacked = g.emit("Concat", [unsqueezed(g, e, [2]) for e in made], (1, depth, count), Row(0), -1, 1, axis=g.one_of(2, -1))
+            stacked = g.emit(
+                "Concat", [unsqueezed(g, e, [2]) for e in made], (1, depth, count), Row(0), -1, 1, axis=g.one_of(2, -1)
+            )
             if g.chance(0.5):
                 return g.matmul(stacked, unsqueezed(g, gate, [2]))
             return g.reduce("ReduceSum", g.either("Mul", stacked, unsqueezed(g, gate, [1])), [2], g.chance(0.3))
@@ -270,12 +297,18 @@ def dice(g: Builder) -> Tensor:
 def gelu(g: Builder) -> Tensor:
     x = g.into(g.pick(), -4, 4)
     if g.chance(0.6):
-        root = g.binary("Div", other(g, x), g.scalar_beside(x, near(g, math.sqrt(2)))) if g.chance(0.6) else g.scaled(
-            x, near(g, math.sqrt(0.5)))
+        root = (
+            g.binary("Div", other(g, x), g.scalar_beside(x, near(g, math.sqrt(2))))
+            if g.chance(0.6)
+            else g.scaled(x, near(g, math.sqrt(0.5)))
+        )
         bell = g.unary("Erf", root, -1, 1)
     else:
-        cube = g.binary("Mul", g.binary("Mul", x, x), x) if g.chance(0.5) else g.emit(
-            "Pow", [x, g.scalar_beside(x, 3.0)], x.shape, x.row, -(x.bound**3), x.bound**3)
+        cube = (
+            g.binary("Mul", g.binary("Mul", x, x), x)
+            if g.chance(0.5)
+            else g.emit("Pow", [x, g.scalar_beside(x, 3.0)], x.shape, x.row, -(x.bound**3), x.bound**3)
+        )
         inner = g.either("Add", x, g.scaled(cube, near(g, 0.044715)))
         if g.chance(0.3):
             inner = g.either("Mul", x, g.scaled(squared(g, x), near(g, 0.044715), near(g, 1.0)))
@@ -334,7 +367,9 @@ def normalised(g: Builder) -> Tensor:
         case "clip":
             length = g.clip(length, 1e-12, 1e6)
         case "low" if g.opset >= 11:
-            length = g.emit("Clip", [length, g.constant(np.float32(1e-12))], length.shape, length.row, 0.3, max(length.high, 0.4))
+            length = g.emit(
+                "Clip", [length, g.constant(np.float32(1e-12))], length.shape, length.row, 0.3, max(length.high, 0.4)
+            )
         case "max":
             length = g.binary("Max", length, g.scalar_beside(length, 1e-6))
     length = dataclasses.replace(length, low=0.3, high=max(length.high, 0.4))
@@ -355,14 +390,18 @@ def softmax_of_parts(g: Builder) -> Tensor:
 @block
 def log_of_softmax(g: Builder) -> Tensor:
     x = g.into(wide(g), -4, 4)
-    return g.unary("Log", g.unary("Softmax", x, 1e-6, 1, axis=x.rank - 1 if g.opset < 13 else g.one_of(-1, x.rank - 1)), -14, 0)
+    return g.unary(
+        "Log", g.unary("Softmax", x, 1e-6, 1, axis=x.rank - 1 if g.opset < 13 else g.one_of(-1, x.rank - 1)), -14, 0
+    )
 
 
 @block
 def activation_of_parts(g: Builder) -> Tensor:
     x = g.into(g.pick(), -4, 4)
     number = g.scalar_beside
-    match g.one_of("sigmoid", "softplus", "silu", "mish", "hard", "swish", "leaky", "prelu", "square", "relu6", "affine"):
+    match g.one_of(
+        "sigmoid", "softplus", "silu", "mish", "hard", "swish", "leaky", "prelu", "square", "relu6", "affine"
+    ):
         case "sigmoid":
             power = g.unary("Exp", g.unary("Neg", x, -x.high, -x.low), 0.01, 60)
             total = g.either("Add", power, number(x, near(g, 1.0)))
@@ -389,7 +428,11 @@ def activation_of_parts(g: Builder) -> Tensor:
         case "prelu":
             positive = g.unary("Relu", x, 0, x.bound)
             below = g.unary("Relu", g.unary("Neg", x, -x.bound, x.bound), 0, x.bound)
-            slope = number(x, -0.25) if g.chance(0.4) or not x.rank or x.rank - 1 not in x.free_axes() else g.weights(x.shape[-1], scale=1)
+            slope = (
+                number(x, -0.25)
+                if g.chance(0.4) or not x.rank or x.rank - 1 not in x.free_axes()
+                else g.weights(x.shape[-1], scale=1)
+            )
             return g.either("Add", positive, g.either("Mul", below, slope))
         case "square":
             return squared(g, x)
@@ -436,7 +479,9 @@ def fields(g: Builder) -> Tensor:
 @block
 def pooled(g: Builder) -> Tensor:
     """The mean of the embeddings of ids that are not 0."""
-    index = g.pick(("int64", "int32"), least=2, where=lambda t: t.is_home and t.low >= 0 and t.high <= 40 and t.rank == 2)
+    index = g.pick(
+        ("int64", "int32"), least=2, where=lambda t: t.is_home and t.low >= 0 and t.high <= 40 and t.rank == 2
+    )
     depth = g.rng.randint(1, 3)
     table = g.weights(int(index.high) + 1, depth, scale=1)
     rows = g.emit("Gather", [table, index], (*index.shape, depth), index.row, table.low, table.high)
@@ -464,7 +509,9 @@ def merged(g: Builder) -> Tensor:
     outputs = g.rng.randint(1, 4)
     if g.chance(0.5):
         bound = depth * x.bound * 3 + 3
-        x = g.emit("Gemm", [x, g.weights(depth, outputs), g.weights(outputs, scale=1)], (length, outputs), row, -bound, bound)
+        x = g.emit(
+            "Gemm", [x, g.weights(depth, outputs), g.weights(outputs, scale=1)], (length, outputs), row, -bound, bound
+        )
     else:
         x = dense(g, x, outputs)
     if g.chance(0.5):
@@ -510,8 +557,11 @@ def local_function(g: Builder) -> Tensor:
     """A layer that is a function of the model."""
     x = g.flat(g.pick())
     name, size, outputs = g.name("Layer"), x.size, g.rng.randint(1, 4)
-    nodes = [onnx.helper.make_node("MatMul", ["x", "w"], ["p"]), onnx.helper.make_node("Add", ["p", "b"], ["s"]),
-             onnx.helper.make_node("Tanh", ["s"], ["y"])]
+    nodes = [
+        onnx.helper.make_node("MatMul", ["x", "w"], ["p"]),
+        onnx.helper.make_node("Add", ["p", "b"], ["s"]),
+        onnx.helper.make_node("Tanh", ["s"], ["y"]),
+    ]
     opsets = [onnx.helper.make_opsetid("", g.opset)]
     g.graph.functions.append(onnx.helper.make_function("my.layers", name, ["x", "w", "b"], ["y"], nodes, opsets))
     (made,) = g.line(name, [x, g.weights(size, outputs), g.weights(outputs, scale=1)], domain="my.layers")

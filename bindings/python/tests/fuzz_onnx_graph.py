@@ -1,7 +1,7 @@
 """A random ONNX graph while it is made: its nodes and values, and of each tensor the shape, the rows and the range.
 
-The range keeps numbers tame. The grain says what a comparison may look at: a tensor with a grain has multiples of it and
-nothing else, in f32 exactly, so that no rounding decides how a comparison, a sort or a rounding comes out.
+The range keeps numbers tame. The grain says what a comparison may look at: a tensor with a grain has multiples of it
+and nothing else, in f32 exactly, so that no rounding decides how a comparison, a sort or a rounding comes out.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """`shape` is that of one row; `rates` are those of the inputs it depends on; `array` has the numbers of a constant."""
+    """`shape` is that of one row, `rates` those of the inputs it depends on; `array` has the numbers of a constant."""
 
     name: str
     kind: str
@@ -155,12 +155,15 @@ class Graph:
         weights = [onnx.numpy_helper.from_array(array, name) for name, array in self.constants.items()]
         inputs += [
             onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-            for tensor in weights if tensor.name in self.repeated
+            for tensor in weights
+            if tensor.name in self.repeated
         ]
         outputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in self.outputs]
         made = onnx.helper.make_graph([line.proto() for line in self.lines], "fuzz", inputs, outputs, weights)
         opsets = [onnx.helper.make_opsetid("", self.opset)]
-        opsets += [onnx.helper.make_opsetid(domain, 1) for domain in sorted({line.domain for line in self.lines} - {""})]
+        opsets += [
+            onnx.helper.make_opsetid(domain, 1) for domain in sorted({line.domain for line in self.lines} - {""})
+        ]
         version = 11 if self.opset > 22 else 10
         return onnx.helper.make_model(made, opset_imports=opsets, functions=self.functions, ir_version=version)
 
@@ -197,7 +200,7 @@ def grain_of(array: np.ndarray) -> float:
 
 
 class Builder:
-    """Makes a graph node by node. `pool` are the tensors that a node may read; `read` are those that one does. `tables` and
+    """Makes a graph node by node. `pool` are the tensors that a node may read, `read` those that one does; `tables` and
     `shared` are constants that another node may read, too.
     """
 
@@ -228,7 +231,9 @@ class Builder:
         taken = self.rng.sample(range(len(choices)), self.rng.randint(least, len(choices)))
         return [choices[place] for place in sorted(taken)]
 
-    def pick(self, kinds: Sequence[str] = ("float32",), least: int = 0, where: Callable[[Tensor], bool] | None = None) -> Tensor:
+    def pick(
+        self, kinds: Sequence[str] = ("float32",), least: int = 0, where: Callable[[Tensor], bool] | None = None
+    ) -> Tensor:
         """A tensor of the pool of at least so many axes, rather a late one."""
         found = [t for t in self.pool if t.kind in kinds and t.rank >= least and (where is None or where(t))]
         if not found:
@@ -248,10 +253,16 @@ class Builder:
         """A new name; some are of characters that a file does not allow, or keeps for itself."""
         self._count += 1
         if self.chance(0.04):
-            return self.one_of("golden.", "a:", "a_", "/layer/Add_output_", "padding.", "step ") + str(self._count // 2) + prefix
+            return (
+                self.one_of("golden.", "a:", "a_", "/layer/Add_output_", "padding.", "step ")
+                + str(self._count // 2)
+                + prefix
+            )
         return f"{prefix}{self._count}"
 
-    def line(self, op: str, inputs: Sequence[Tensor | str | None], outputs: int = 1, domain: str = "", **attributes: Any) -> list[str]:
+    def line(
+        self, op: str, inputs: Sequence[Tensor | str | None], outputs: int = 1, domain: str = "", **attributes: Any
+    ) -> list[str]:
         """A node; the names of its outputs."""
         names = ["" if one is None else one if isinstance(one, str) else one.name for one in inputs]
         while names and not names[-1]:
@@ -266,7 +277,15 @@ class Builder:
         return made
 
     def tensor(
-        self, name: str, inputs: Sequence[Any], shape: Sequence[int], row: Row | None, kind: str, low: float, high: float, grain: float
+        self,
+        name: str,
+        inputs: Sequence[Any],
+        shape: Sequence[int],
+        row: Row | None,
+        kind: str,
+        low: float,
+        high: float,
+        grain: float,
     ) -> Tensor:
         rates = frozenset().union(*(one.rates for one in inputs if isinstance(one, Tensor)))
         low, high = float(low), float(high)
@@ -280,8 +299,17 @@ class Builder:
         return Tensor(name, kind, tuple(shape), row, low, high, grain, rates)
 
     def emit(
-        self, op: str, inputs: Sequence[Any], shape: Sequence[int], row: Row | None, low: float, high: float, grain: float = 0.0,
-        kind: str = "float32", domain: str = "", **attributes: Any,
+        self,
+        op: str,
+        inputs: Sequence[Any],
+        shape: Sequence[int],
+        row: Row | None,
+        low: float,
+        high: float,
+        grain: float = 0.0,
+        kind: str = "float32",
+        domain: str = "",
+        **attributes: Any,
     ) -> Tensor:
         """A node with one output."""
         if math.prod(shape) > LARGEST or 0 in shape:
@@ -379,9 +407,7 @@ class Builder:
     def broadcast(self, *tensors: Tensor) -> tuple[tuple[int, ...], Row | None]:
         """The shape and the rows of an element-wise operation."""
         rank = max(tensor.rank for tensor in tensors)
-        marks = {
-            dataclasses.replace(t.row, axis=t.row.axis + rank - t.rank) for t in tensors if t.row is not None
-        }
+        marks = {dataclasses.replace(t.row, axis=t.row.axis + rank - t.rank) for t in tensors if t.row is not None}
         if len(marks) > 1:
             raise Skip
         row = marks.pop() if marks else None
@@ -416,15 +442,16 @@ class Builder:
         """What may stand beside a tensor in an element-wise operation, of its type."""
         if not is_positive and self.chance(0.5):
             found = [
-                t for t in self.pool
-                if t.kind == tensor.kind and (t.grain > 0 or not is_exact) and self.fits(tensor, t)
+                t for t in self.pool if t.kind == tensor.kind and (t.grain > 0 or not is_exact) and self.fits(tensor, t)
             ]
             if found:
                 return self.rng.choice(found)
         if not is_positive and tensor.rank and self.chance(0.3) and tensor.kind in ("float32", "int64"):
             axes = self.some(tensor.free_axes())
             return self.reduce(self.one_of("ReduceMax", "ReduceMin"), tensor, axes, True)
-        known = [t for t in self.shared if t.kind == tensor.kind and (t.grain > 0 or not is_exact) and self.fits(tensor, t)]
+        known = [
+            t for t in self.shared if t.kind == tensor.kind and (t.grain > 0 or not is_exact) and self.fits(tensor, t)
+        ]
         if known and not is_positive and self.chance(0.15):
             return self.rng.choice(known)
         return self.constant(self.array_like(self.constant_shape(tensor), tensor.kind, is_exact, is_positive))
@@ -509,7 +536,8 @@ class Builder:
             target = self.shape_of(shape, row)
         else:
             same = [
-                axis < tensor.rank and tensor.shape[axis] == size
+                axis < tensor.rank
+                and tensor.shape[axis] == size
                 and (row is not None and axis == row.axis) == (tensor.row is not None and axis == tensor.row.axis)
                 for axis, size in enumerate(shape)
             ]
@@ -520,7 +548,9 @@ class Builder:
                 sizes[self.rng.randrange(len(sizes))] = -1
             target = self.ints(*sizes)
         allow = 1 if self.opset >= 14 and 0 not in sizes and self.chance(0.1) else None
-        return self.emit("Reshape", [tensor, target], shape, row, tensor.low, tensor.high, tensor.grain, tensor.kind, allowzero=allow)
+        return self.emit(
+            "Reshape", [tensor, target], shape, row, tensor.low, tensor.high, tensor.grain, tensor.kind, allowzero=allow
+        )
 
     def transpose(self, tensor: Tensor, order: Sequence[int]) -> Tensor:
         order = list(order)
@@ -528,7 +558,9 @@ class Builder:
         row = None if tensor.row is None else dataclasses.replace(tensor.row, axis=order.index(tensor.row.axis))
         is_reverse = order == list(range(tensor.rank))[::-1]
         perm = None if is_reverse and self.chance(0.5) else order
-        return self.emit("Transpose", [tensor], shape, row, tensor.low, tensor.high, tensor.grain, tensor.kind, perm=perm)
+        return self.emit(
+            "Transpose", [tensor], shape, row, tensor.low, tensor.high, tensor.grain, tensor.kind, perm=perm
+        )
 
     def home(self, tensor: Tensor) -> Tensor:
         """With the rows as the first axis, alone; a tensor without rows is given them."""
@@ -546,8 +578,15 @@ class Builder:
 
     def spread_over_rows(self, tensor: Tensor) -> Tensor:
         if self.chance(0.3):
-            zero = self.emit("ConstantOfShape", [self.shape_of([1] * max(tensor.rank, 1), Row(0))], [1] * max(tensor.rank, 1),
-                             Row(0), 0, 0, 1.0)
+            zero = self.emit(
+                "ConstantOfShape",
+                [self.shape_of([1] * max(tensor.rank, 1), Row(0))],
+                [1] * max(tensor.rank, 1),
+                Row(0),
+                0,
+                0,
+                1.0,
+            )
             if tensor.kind == "float32" and (tensor.rank == 0 or tensor.shape[0] == 1):
                 return self.binary("Add", tensor, zero)
         if tensor.rank and tensor.shape[0] == 1:
@@ -576,15 +615,35 @@ class Builder:
                 tensor = self.matmul(tensor, self.weights(tensor.size, size))
             else:
                 places = self.numbers.integers(-tensor.size, tensor.size, size)
-                tensor = self.emit("Gather", [tensor, self.constant(places)], (1, size), Row(0), tensor.low, tensor.high,
-                                   tensor.grain, tensor.kind, axis=self.one_of(1, -1))
+                tensor = self.emit(
+                    "Gather",
+                    [tensor, self.constant(places)],
+                    (1, size),
+                    Row(0),
+                    tensor.low,
+                    tensor.high,
+                    tensor.grain,
+                    tensor.kind,
+                    axis=self.one_of(1, -1),
+                )
         return tensor if len(shape) == 1 else self.reshape(tensor, (1, *shape), Row(0))
 
     # Operations that much is built of
 
-    def unary(self, op: str, tensor: Tensor, low: float, high: float, grain: float = 0.0, kind: str | None = None,
-              domain: str = "", **attributes: Any) -> Tensor:
-        return self.emit(op, [tensor], tensor.shape, tensor.row, low, high, grain, kind or tensor.kind, domain, **attributes)
+    def unary(
+        self,
+        op: str,
+        tensor: Tensor,
+        low: float,
+        high: float,
+        grain: float = 0.0,
+        kind: str | None = None,
+        domain: str = "",
+        **attributes: Any,
+    ) -> Tensor:
+        return self.emit(
+            op, [tensor], tensor.shape, tensor.row, low, high, grain, kind or tensor.kind, domain, **attributes
+        )
 
     def binary(self, op: str, left: Tensor, right: Tensor, **attributes: Any) -> Tensor:
         shape, row = self.broadcast(left, right)
@@ -692,7 +751,9 @@ class Builder:
         if tensor.kind in ("float32",) and tensor.bound > TAME:
             how = self.one_of("scale", "Tanh", "clip", "scale")
             if how == "scale":
-                tensor = self.binary("Mul", tensor, self.scalar_beside(tensor, float(2.0 ** -math.ceil(math.log2(tensor.bound / 8)))))
+                tensor = self.binary(
+                    "Mul", tensor, self.scalar_beside(tensor, float(2.0 ** -math.ceil(math.log2(tensor.bound / 8))))
+                )
             elif how == "Tanh":
                 tensor = self.unary("Tanh", tensor, -1, 1)
             else:

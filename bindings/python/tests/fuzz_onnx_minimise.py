@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from fuzz_onnx_graph import ROWS, Given, Graph, Line
-from fuzz_onnx_network import session
+from onnx_graphs import session
 
 Fails = Callable[[Graph], "Exception | None"]
 
@@ -39,7 +39,14 @@ def minimised(check: Callable[[Graph], Any], graph: Graph, failure: Exception) -
     is_smaller = True
     while is_smaller:
         is_smaller = False
-        for ways in (with_one_output, that_ends_early, with_inputs_inside, without_nodes, with_plain_numbers, with_plain_inputs):
+        for ways in (
+            with_one_output,
+            that_ends_early,
+            with_inputs_inside,
+            without_nodes,
+            with_plain_numbers,
+            with_plain_inputs,
+        ):
             for way in ways(best):
                 if time.monotonic() > until:
                     return best, failure
@@ -59,7 +66,9 @@ def signature(error: Exception) -> str:
 
 def size_of(graph: Graph) -> tuple[int, ...]:
     """What is to become small, the most important first."""
-    digits = sum(len(str(number)) for array in graph.constants.values() for number in np.asarray(array).ravel().tolist())
+    digits = sum(
+        len(str(number)) for array in graph.constants.values() for number in np.asarray(array).ravel().tolist()
+    )
     rates = sum(given.rate != "pair" for given in graph.givens)
     values = sum(int((np.asarray(given.values) % 1 != 0).sum()) for given in graph.givens)
     return len(graph.outputs), len(graph.lines), len(graph.givens), rates, digits, values
@@ -151,9 +160,16 @@ def without(graph: Graph, gone: Line, name: str) -> Graph:
 def with_plain_numbers(graph: Graph) -> Iterator[Way]:
     for name, array in graph.constants.items():
         if array.dtype.kind == "f" and array.size:
-            made = (np.round(array), np.round(array, 1), np.round(array * 4) / 4, np.resize(array.ravel()[:2].round(1), array.shape))
+            made = (
+                np.round(array),
+                np.round(array, 1),
+                np.round(array * 4) / 4,
+                np.resize(array.ravel()[:2].round(1), array.shape),
+            )
             for plain in made:
-                yield lambda best: dataclasses.replace(best, constants=best.constants | {name: plain.astype(array.dtype)})
+                yield lambda best: dataclasses.replace(
+                    best, constants=best.constants | {name: plain.astype(array.dtype)}
+                )
 
 
 def with_plain_inputs(graph: Graph) -> Iterator[Way]:
@@ -178,8 +194,11 @@ def text(graph: Graph, failure: Exception) -> str:
     """Lines for `test_onnx_cases.py`, as `compare` of `onnx_graphs` takes them."""
     lines = [f"# {str(failure).strip().splitlines()[-1][:200]}", "nodes = ["]
     lines += [f"    {node_text(line)!r}," for line in graph.lines]
-    given = [f"{given.name} {given.kind.replace('float32', 'float')} {' '.join(map(str, given.shape))}".strip() + (
-        " single" if given.is_single else "") for given in graph.givens]
+    given = [
+        f"{given.name} {given.kind.replace('float32', 'float')} {' '.join(map(str, given.shape))}".strip()
+        + (" single" if given.is_single else "")
+        for given in graph.givens
+    ]
     lines.append("]")
     lines.append("constants = {")
     lines += [f"    {name!r}: {array_text(array)}," for name, array in graph.constants.items()]
@@ -188,8 +207,8 @@ def text(graph: Graph, failure: Exception) -> str:
     more = "" if set(rates) == {"pair"} else f", rates={rates}"
     lines.append(f"compare(tmp_path, nodes, {given}, constants, outputs={graph.outputs}, opset={graph.opset}{more})")
     for given in graph.givens:
-        values = np.asarray(given.values[:2]).ravel()
-        lines.append(f"# {given.name} {given.columns or ''}: {np.array2string(values[:24], precision=6, separator=', ')}".replace("\n", ""))
+        values = np.asarray(given.values[:2]).ravel()[:24]
+        lines.append(f"# {given.name} {given.columns or ''}: {values.tolist()}")
     return "\n".join(lines)
 
 
@@ -212,5 +231,8 @@ def value_text(value: Any) -> str:
 
 
 def array_text(array: np.ndarray) -> str:
-    return f"np.array({array.tolist()!r}, dtype=np.{array.dtype.name.replace('bool', 'bool_')})" if array.size < 60 else (
-        f"normal{array.shape}")
+    return (
+        f"np.array({array.tolist()!r}, dtype=np.{array.dtype.name.replace('bool', 'bool_')})"
+        if array.size < 60
+        else (f"normal{array.shape}")
+    )

@@ -23,7 +23,7 @@ FEATURES = [
     {"name": "age", "rate": "request", "kind": "dense", "width": 1},
     {"name": "price", "rate": "pair", "kind": "dense", "width": 3},
 ]
-SCENARIOS = [{"name": "feed", "id": 3}, {"name": "splash", "id": 7}]
+SCENARIOS = [{"name": "feed", "id": 3}, {"name": "splash", "id": 7}, {"name": "video", "id": -1}]
 UNARY: list[dict[str, Any]] = [
     *({"function": name} for name in (
         "abs", "negate", "exp", "square", "erf", "gelu", "gelu_tanh", "sigmoid", "tanh", "relu", "softplus", "softsign",
@@ -77,7 +77,7 @@ def build() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     g.tensors["zero"][:] = 0
     low = g.add("constant", tensor=g.tensor("low", 1))
     g.tensors["low"][:] = -np.inf
-    kept = g.add("scenario", tensor=g.tensor("scenario.shift", 2, 8))
+    kept = g.add("scenario", tensor=g.tensor("scenario.shift", len(SCENARIOS), 8))
 
     mask = g.add("combine", [numbers, zero], function="equal")
     pairs = g.add("interleave", [ad, clicks, g.add("combine", [clicks, ad], function="subtract"), wide], groups=6,
@@ -98,7 +98,7 @@ def build() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     attention = g.add("matmul", [queries, clicks], rows=6, inner=8, columns=6, transposed=True)
     attention = g.add("matmul", [g.add("softmax", [attention], groups=6), clicks], rows=6, inner=6, columns=8)
     heads = g.add("view", [attention], start=0, sizes=[2, 6, 4], strides=[4, 8, 1])
-    mixed = g.add("matmul", [heads, g.add("constant", tensor=g.tensor("mixing", 4, 3))], batch=2, rows=6, inner=4, columns=3)
+    mixed = g.add("matmul", [heads, g.add("constant", tensor=g.tensor("mixing", 4 * 3))], batch=2, rows=6, inner=4, columns=3)
     pooled = g.add("concat", [g.add("reduce", [mixed], function=name, groups=2, inner=3)
                               for name in ("sum", "mean", "max", "min", "product", "log_sum_exp")])
     top = g.add("top_k", [scores], count=2)
@@ -157,7 +157,7 @@ def request(seed: int, count: int) -> dict[str, Any]:
         made = (ids if feature["kind"] == "id" else numbers)(feature, 1 if is_request else count)
         values = made.tolist() if made.shape[1] > 1 else made[:, 0].tolist()
         sides["request" if is_request else "candidates"][feature["name"]] = values[0] if is_request else values
-    return {"scenario": SCENARIOS[seed % 2]["name"], **sides}
+    return {"scenario": SCENARIOS[seed % 3]["name"], **sides}
 
 
 def columns(request: dict[str, Any]) -> dict[str, np.ndarray]:

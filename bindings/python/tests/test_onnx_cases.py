@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from onnx_graphs import compare, convert, model_of, operations, parse_input, save  # noqa: E402
+from onnx_graphs import compare, convert, model_of, parse_input, save  # noqa: E402
 from polyscore.onnx import OnnxError  # noqa: E402
 from polyscore.onnx import convert as convert_file  # noqa: E402
 
@@ -38,7 +37,8 @@ FOLDED = {
     "gelu of onnx runtime": ("c = com.microsoft.Gelu(a)", {"a": f32(-1, 2, 3)}, 15),
     "integer product of onnx runtime": (
         "c = com.microsoft.MatMulIntegerToFloat(a, w, s, t)",
-        {"a": np.array([[1, 2]], np.uint8), "w": np.array([[1, 2, 3], [4, 5, 6]], np.uint8), "s": scalar(0.5), "t": scalar(0.25)},
+        {"a": np.array([[1, 2]], np.uint8), "w": np.array([[1, 2, 3], [4, 5, 6]], np.uint8), "s": scalar(0.5),
+         "t": scalar(0.25)},
         15,
     ),
     "bytes as weights before operator set 19": (
@@ -47,7 +47,7 @@ FOLDED = {
         13,
     ),
     "softmax of several axes before operator set 13": ("c = Softmax <axis = 1> (a)", {"a": normal(1, 2, 3)}, 11),
-    "log softmax of several axes before operator set 13": ("c = LogSoftmax <axis = -2> (a)", {"a": normal(1, 2, 3)}, 12),
+    "log softmax of axes before operator set 13": ("c = LogSoftmax <axis = -2> (a)", {"a": normal(1, 2, 3)}, 12),
     "sums so far along an axis of shape [1]": ("c = CumSum(a, axis)", {"a": f32(1, 2, 3), "axis": i64(0)}, 14),
     "one hot of a depth of shape [1]": (
         "c = OneHot(a, depth, values)", {"a": i64(2, 0), "depth": i64(3), "values": f32(0, 2)}, 14,
@@ -64,7 +64,7 @@ def test_a_constant_is_folded(tmp_path, name):
     compare(tmp_path, [line, "y = Add(x, c)"], ["x float 2 3"], constants, opset=opset)
 
 
-@pytest.mark.parametrize("op", ["ReduceLogSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSumExp", "ReduceSum"])
+@pytest.mark.parametrize("op", ["ReduceLogSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSumExp"])
 @pytest.mark.parametrize("has_axes", [False, True])
 def test_a_reduction_over_no_axes_still_computes_its_function(tmp_path, op, has_axes):
     given, constants = ("x, axes", {"axes": i64()}) if has_axes else ("x", {})
@@ -112,6 +112,12 @@ def test_zeros_of_the_shape_of_repeated_rows_are_reshaped_as_they_are(tmp_path):
     nodes = ["t = Tile(x, counts)", "s = Shape(t)", "z = ConstantOfShape(s)", "b = Reshape(z, back)",
              "u = Unsqueeze(x, zero)", "a = Add(u, b)", "y = Transpose <perm = [1, 0, 2]> (a)"]
     compare(tmp_path, nodes, ["x float 4"], {"counts": i64(3, 1), "back": i64(3, -1, 4), "zero": i64(0)})
+
+
+def test_bytes_of_constant_rows_do_not_wrap_below_their_zero(tmp_path):
+    nodes = ["s = Shape(x)", "e = Expand(bytes, s)", "f = DequantizeLinear(e, step, zero)", "y = Add(x, f)"]
+    constants = {"bytes": np.array([[0, 4, 200]], np.uint8), "step": scalar(0.125), "zero": np.array(105, np.uint8)}
+    compare(tmp_path, nodes, ["x float 3"], constants, opset=14)
 
 
 # Inputs and golden requests

@@ -204,9 +204,10 @@ def binary(node: Node, name: str, left: Tensor, right: Tensor, dtype: Any = None
 
 
 def folded_binary(node: Node, name: str, left: Tensor, right: Tensor, dtype: Any) -> Tensor:
-    """Parts of a rule that are constant."""
+    """Parts of a rule that are constant. Integers do not wrap, as they do not in the engine."""
+    numbers = [t.constant if t.constant.dtype.kind == "f" else t.constant.astype(np.int64) for t in (left, right)]
     with np.errstate(all="ignore"):
-        result = COMBINATIONS[name](left.constant, right.constant).astype(dtype)
+        result = COMBINATIONS[name](*numbers).astype(dtype)
     return constant(f"{node.outputs[0]}.{name}", result, row=left.row or right.row)
 
 

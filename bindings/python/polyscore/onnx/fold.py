@@ -16,8 +16,8 @@ FIRST_OPSETS = {"DequantizeLinear": 19, "Gelu": 20}
 # These work on the axes from `axis` on as on one before operator set 13; the reference implementation has them since.
 FLATTENING = ("Softmax", "LogSoftmax", "Hardmax")
 
-# What the reference implementation does not take, though ONNX allows it: the place of an input of shape [1] for a scalar,
-# a scalar for the first input, inputs of several shapes.
+# What the reference implementation does not take, though ONNX allows it: shape [1] for the scalar at a place, a scalar for
+# the first input, inputs of several shapes.
 OF_SHAPE_ONE = {"CumSum": 1, "OneHot": 1}
 OF_NO_SHAPE = ("ReduceLogSumExp", "Softsign")
 OF_SHAPES = ("Max", "Mean", "Min", "Sum")

@@ -83,7 +83,8 @@ def reshaped(node: Node, tensor: Tensor, dims: Sequence[int], others: Sequence[i
         found = reshape_row(tensor.row, tensor.shape, dims, others)
         if found is None and is_same_for_rows(tensor):
             count = tensor.row.before * tensor.row.after
-            marks = [Row(tensor.row.axis, before, count // before) for before in range(1, count + 1) if count % before == 0]
+            factors = [before for before in range(1, count + 1) if count % before == 0]
+            marks = (Row(tensor.row.axis, before, count // before) for before in factors)
             found = next(filter(None, (reshape_row(mark, tensor.shape, dims, others) for mark in marks)), None)
         if found is None:
             raise node.mixes("reshapes rows into one another")

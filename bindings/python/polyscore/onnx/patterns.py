@@ -71,7 +71,7 @@ class Graph:
         return True
 
     def shaped(self, step: Step, shape: Sequence[int]) -> str:
-        """The tensor of a constant with another shape, under its name unless a step other than constants reads it, too."""
+        """The tensor of a constant with another shape, under its name unless a step that is none reads it, too."""
         name = step["tensor"]
         tensor = self.steps.tensors[name].reshape(shape)
         if any(name in map(other.get, TENSOR_KEYS) and other["op"] != "constant" for other in self.steps.steps):
@@ -417,7 +417,9 @@ def bias(graph: Graph, step: Step) -> bool:
     number = None
     if is_combine(step, "add"):
         layer, constant = graph.inputs(step)
-        if constant["op"] != "constant" or (step.get("each") and graph.width(constant) > 1) or not graph.is_finite(constant):
+        if constant["op"] != "constant" or (step.get("each") and graph.width(constant) > 1):
+            return False
+        if not graph.is_finite(constant):
             return False
     elif is_function(step, "affine") and step["scale"] == 1:
         (layer,), number, constant = graph.inputs(step), step["shift"], None
