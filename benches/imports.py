@@ -7,6 +7,7 @@ request and its candidates. Prints medians in microseconds, their ratio, and the
 are behind; writes a record.
 
 usage: python benches/imports.py [--exporter dynamo] [--rounds 40] [--core 1] [--record FILE] [NAME...]
+       python benches/imports.py --table RECORD        the table of bindings/python/polyscore/onnx/README.md
 """
 
 from __future__ import annotations
@@ -126,14 +127,32 @@ def slowest(file: pathlib.Path, count: int) -> str:
     return "; ".join(f"{step['share']:.0%} {' '.join(step['step'].split())}" for step in steps)
 
 
+def table(record: dict[str, Any]) -> str:
+    """A record as a table: a line for each network."""
+    lines = ["| network | operators | steps | fused | difference | N=64 | N=500 |", "|---|---|---|---|---|---|---|"]
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for row in record["measured"]:
+        by_name.setdefault(row["network"], []).append(row)
+    for name, rows in by_name.items():
+        fused = ", ".join(f"{count} {what}" for what, count in sorted(rows[0]["fused"].items()))
+        difference = max(row["max_difference"] for row in rows)
+        ratios = " | ".join(f"{row['ratio']:.2f}" for row in rows)
+        lines.append(f"| `{name}` | {rows[0]['operators']} | {rows[0]['steps']} | {fused} | {difference:.1e} | {ratios} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--exporter", default="dynamo", choices=("dynamo", "torchscript"))
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)))
     parser.add_argument("--record", help="where the record goes [default: benches/record/<date>-imports.json]")
+    parser.add_argument("--table", metavar="RECORD", help="print a record as a table")
     parser.add_argument("names", nargs="*")
     arguments = parser.parse_args()
+    if arguments.table:
+        print(table(json.loads(pathlib.Path(arguments.table).read_text(encoding="utf-8"))))
+        return
     os.sched_setaffinity(0, {arguments.core})
 
     import numpy as np

@@ -24,19 +24,19 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx.reference import ReferenceEvaluator
-
 import polyscore
+from onnx.reference import ReferenceEvaluator
+from polyscore.onnx import OnnxError, update
+from polyscore.onnx.convert import Conversion, build, write
+from polyscore.onnx.node import RULES
+from polyscore.onnx.options import Options
+
 import steps as truth
 from fuzz_onnx_graph import ROWS, Graph, Skip
 from fuzz_onnx_minimise import minimised, text
 from fuzz_onnx_network import Unsupported, network
 from fuzz_onnx_refusals import damaged, mixing_network
 from onnx_graphs import columns_of, session
-from polyscore.onnx import OnnxError
-from polyscore.onnx.convert import Conversion, build, write
-from polyscore.onnx.node import RULES
-from polyscore.onnx.options import Options
 
 BATCHES = (1, 5, ROWS)
 TOLERANCE = 1e-5
@@ -44,6 +44,39 @@ MOST_TASKS = 60
 
 # Of a hundred graphs, how many mix rows and how many are damaged.
 MIXING, DAMAGED = 8, 12
+
+# The shares of graphs that are written with a golden request, and that are updated to other weights.
+EXTRAS = {"golden": 0.05, "update": 0.1}
+
+# Where a small change of a weight may be a large one of the result.
+STEPPED = frozenset(
+    (
+        "ArgMax",
+        "ArgMin",
+        "CastLike",
+        "Ceil",
+        "DynamicQuantizeLinear",
+        "DynamicQuantizeMatMul",
+        "Equal",
+        "Floor",
+        "Greater",
+        "GreaterOrEqual",
+        "Hardmax",
+        "IsInf",
+        "IsNaN",
+        "Less",
+        "LessOrEqual",
+        "Mod",
+        "OneHot",
+        "QLinearMatMul",
+        "QuantizeLinear",
+        "Round",
+        "Shrink",
+        "Sign",
+        "ThresholdedRelu",
+        "TopK",
+    )
+)
 
 
 @dataclasses.dataclass
@@ -86,9 +119,10 @@ class Checker:
                 graph = network(seed)
                 self.check_damaged(graph, *damaged(graph, rng))
             else:
-                graph = network(seed)
+                extras = frozenset(extra for extra, share in EXTRAS.items() if rng.random() < share)
+                graph = dataclasses.replace(network(seed), extras=extras)
                 try:
-                    self.check(graph, has_golden=rng.random() < 0.05)
+                    self.check(graph)
                 except Failure as failure:
                     failure.graph = graph
                     raise
@@ -104,17 +138,59 @@ class Checker:
         path.write_bytes(model.SerializeToString())
         return path
 
-    def check(self, graph: Graph, has_golden: bool = False) -> Conversion:
+    def check(self, graph: Graph) -> Conversion:
         """Every output for all batches as ONNX Runtime has it."""
         model = graph.model()
         expected = self.expected(graph, model)
         conversion = self.convert(graph, self.save(model), expected[1])
         self.fused.update(conversion.fused)
-        golden = [golden_request(graph, conversion)] if has_golden else []
+        golden = [golden_request(graph, conversion)] if "golden" in graph.extras else []
         for rows, scores in self.scores(graph, conversion, golden).items():
-            self.compare(graph, conversion, model, rows, expected[rows], scores)
+            self.compare(graph, conversion, model, graph.feeds(rows), rows, expected[rows], scores)
+        if graph.scenarios and not self.uses_steps:
+            self.check_mixed_scenarios(graph, conversion, model)
+        if "update" in graph.extras and not self.uses_steps and can_change(graph):
+            self.check_update(graph)
         self.outcomes["agree"] += 1
         return conversion
+
+    def check_mixed_scenarios(self, graph: Graph, conversion: Conversion, model: onnx.ModelProto) -> None:
+        """All rows at once, each for a scenario of its own."""
+        feeds = graph.mixed_feeds()
+        expected = dict(zip(graph.outputs, session(model).run(None, feeds)))
+        scenarios = [feeds[given.name].ravel().tolist() for given in graph.givens if given.rate == "scenario"]
+        with polyscore.Model(self.folder / "graph.safetensors") as opened, opened.scorer() as scorer:
+            request, candidates = sides(conversion, feeds, ROWS)
+            scorer.prepare(None, request)
+            if not candidates:
+                return
+            scores = scorer.score_mixed(candidates, scenarios[0])
+        self.compare(graph, conversion, model, feeds, ROWS, expected, scores)
+        self.outcomes["mixed scenarios agree"] += 1
+
+    def check_update(self, graph: Graph) -> None:
+        """The same network with other weights takes the place of the one that is written."""
+        rng = np.random.default_rng(graph.seed)
+        constants = {
+            name: array + (0.01 * rng.normal(size=array.shape)).astype(np.float32)
+            if array.dtype == np.float32 and array.size > 1
+            else array
+            for name, array in graph.constants.items()
+        }
+        changed = dataclasses.replace(graph, constants=constants)
+        model = changed.model()
+        expected = self.expected(changed, model)[ROWS]
+        path = self.folder / "graph.safetensors"
+        try:
+            conversion = update(path, self.save(model), path, golden=0)
+        except OnnxError as error:
+            raise Failure("not updated", str(error)) from error
+        with polyscore.Model(path) as opened, opened.scorer() as scorer:
+            request, candidates = sides(conversion, graph.feeds(ROWS), ROWS)
+            scorer.prepare(scenario_of(graph, ROWS), request)
+            scores = scorer.score(candidates, count=ROWS)
+        self.compare(changed, conversion, model, graph.feeds(ROWS), ROWS, expected, scores)
+        self.outcomes["updates agree"] += 1
 
     def expected(self, graph: Graph, model: onnx.ModelProto) -> dict[int, dict[str, np.ndarray]]:
         """By batch the outputs in ONNX Runtime."""
@@ -166,6 +242,7 @@ class Checker:
         graph: Graph,
         conversion: Conversion,
         model: onnx.ModelProto,
+        feeds: Mapping[str, np.ndarray],
         rows: int,
         expected: Mapping[str, np.ndarray],
         scores: Mapping[str, np.ndarray],
@@ -183,7 +260,7 @@ class Checker:
             off = np.where(np.isnan(off), np.inf, off)
             if off.max() <= TOLERANCE:
                 continue
-            exact = in_double(model, graph.feeds(rows), output)
+            exact = in_double(model, feeds, output)
             if exact is not None:
                 exact = by_row(exact, ahead, rows)[:, wanted]
                 with np.errstate(invalid="ignore"):
@@ -243,7 +320,7 @@ class Checker:
             return
         try:
             for rows, scores in self.scores(graph, conversion, []).items():
-                self.compare(graph, conversion, model, rows, expected[rows], scores)
+                self.compare(graph, conversion, model, graph.feeds(rows), rows, expected[rows], scores)
         except Failure as failure:
             raise Failure(f"damaged, {failure.kind}", f"{change}: {failure.detail}") from failure
         self.outcomes["damaged, agree"] += 1
@@ -274,6 +351,14 @@ def options_of(graph: Graph, expected: Mapping[str, np.ndarray]) -> Options:
         columns=columns,
         lengths={f"{given.name}.length": given.shape[-1] for given in graph.givens if given.has_dynamic_length},
     )
+
+
+def can_change(graph: Graph) -> bool:
+    """Whether other weights, a little off, make other results that are a little off."""
+    lines = graph.live_lines()
+    to_float = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}
+    is_cast = any(line.op == "Cast" and line.attributes["to"] not in to_float for line in lines)
+    return not is_cast and not any(line.op in STEPPED for line in lines)
 
 
 def ways_to_run(seed: int) -> dict[str, Any]:

@@ -130,7 +130,7 @@ class Line:
 @dataclasses.dataclass
 class Graph:
     """A model with the values of its inputs; `scenarios` are the numbers of the scenario input, None if not given, and
-    `sizes` how many numbers per row the outputs have, where that is known.
+    `sizes` how many numbers per row the outputs have, where that is known. `extras` are checks that not all graphs get.
     """
 
     opset: int
@@ -142,6 +142,7 @@ class Graph:
     repeated: set[str] = dataclasses.field(default_factory=set)
     sizes: dict[str, int] = dataclasses.field(default_factory=dict)
     functions: list[onnx.FunctionProto] = dataclasses.field(default_factory=list)
+    extras: frozenset[str] = frozenset()
     seed: int = 0
 
     def model(self) -> onnx.ModelProto:
@@ -169,6 +170,14 @@ class Graph:
 
     def feeds(self, rows: int) -> dict[str, np.ndarray]:
         return {given.name: given.feed(rows) for given in self.givens}
+
+    def mixed_feeds(self) -> dict[str, np.ndarray]:
+        """Those of all rows, where each has a scenario of its own."""
+        feeds = self.feeds(ROWS)
+        for given in self.givens:
+            if given.rate == "scenario":
+                feeds[given.name] = np.resize(given.values, feeds[given.name].shape)
+        return feeds
 
     def live_lines(self) -> list[Line]:
         """The nodes that the outputs need."""

@@ -8,9 +8,10 @@ import pytest
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from onnx_graphs import compare, convert, model_of, parse_input, save  # noqa: E402
 from polyscore.onnx import OnnxError  # noqa: E402
 from polyscore.onnx import convert as convert_file  # noqa: E402
+
+from onnx_graphs import compare, convert, model_of, parse_input, save  # noqa: E402
 
 RNG = np.random.default_rng(11)
 

@@ -7,12 +7,13 @@ import pytest
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+from polyscore.onnx import arithmetic, movement  # noqa: E402
+from polyscore.onnx.node import RULES  # noqa: E402
+
 from fuzz_onnx import Checker, Failure  # noqa: E402
 from fuzz_onnx_graph import Skip  # noqa: E402
 from fuzz_onnx_minimise import minimised, text  # noqa: E402
 from fuzz_onnx_refusals import mixing_network  # noqa: E402
-from polyscore.onnx import arithmetic, movement  # noqa: E402
-from polyscore.onnx.node import RULES  # noqa: E402
 
 COUNT = 200
 
