@@ -170,7 +170,7 @@ def main() -> None:
             try:
                 measured = measure(name, arguments.exporter, arguments.rounds, pathlib.Path(folder))
             except (onnx.OnnxError, suite.ExportError) as error:
-                left_out[name] = str(error)
+                left_out[name] = str(error).replace(f"{folder}/", "")
                 print(f"{name:36} left out: {error}", flush=True)
                 continue
         rows += measured

@@ -47,8 +47,9 @@ def build(feature: Mapping[str, Any], rows: Sequence[Any] | np.ndarray) -> Colum
 
 
 def width(feature: Mapping[str, Any]) -> int:
-    """The values of a row of a feature that is not ragged."""
-    return feature.get("width" if feature["kind"] == "dense" else "length", 1)
+    """The values of a row of a feature; 1 where they are ragged."""
+    key = {"dense": "width", "id": "length"}.get(feature["kind"])
+    return feature.get(key, 1) if key else 1
 
 
 def integers(name: str, values: Iterable[Any]) -> np.ndarray:

@@ -46,7 +46,7 @@ MOST_TASKS = 60
 MIXING, DAMAGED = 8, 12
 
 # The shares of graphs that are written with a golden request, and that are updated to other weights.
-EXTRAS = {"golden": 0.05, "update": 0.1}
+EXTRAS = {"golden": 0.05, "update": 0.3}
 
 # Where a small change of a weight may be a large one of the result.
 STEPPED = frozenset(
@@ -119,7 +119,7 @@ class Checker:
                 graph = network(seed)
                 self.check_damaged(graph, *damaged(graph, rng))
             else:
-                extras = frozenset(extra for extra, share in EXTRAS.items() if rng.random() < share)
+                extras = frozenset(extra for extra, chance in EXTRAS.items() if rng.random() < chance)
                 graph = dataclasses.replace(network(seed), extras=extras)
                 try:
                     self.check(graph)
@@ -129,9 +129,13 @@ class Checker:
                 self.hits.update(line.op for line in graph.live_lines())
         except Skip:
             self.outcomes["nothing to do"] += 1
+        except Failure:
+            raise
         except Unsupported as error:
             self.outcomes["not run by ONNX Runtime"] += 1
             self.unsupported[f"{seed} " + str(error)[:200]] += 1
+        except Exception as error:
+            raise Failure("the fuzzer failed", "".join(traceback.format_exception(error)[-4:])) from error
 
     def save(self, model: onnx.ModelProto) -> pathlib.Path:
         path = self.folder / "graph.onnx"

@@ -1,4 +1,4 @@
-"""Blocks of ranking networks as exporters write them, with variations: what a pattern knows, and what it nearly does."""
+"""Blocks of ranking networks as exporters write them, with variations: what patterns know, and what they nearly do."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def dense(g: Builder, x: Tensor, outputs: int, activation: str | None = None) ->
 def layers(g: Builder) -> Tensor:
     x = g.flat(g.pick())
     for _ in range(g.rng.randint(1, 2)):
-        x = dense(g, x, g.rng.randint(1, 6), g.one_of("Relu", "Sigmoid", "Tanh", None))
+        x = dense(g, x, g.width(), g.one_of("Relu", "Sigmoid", "Tanh", None))
         if x.bound > 20:
             x = g.unary("Tanh", x, -1, 1)
     return x
@@ -583,7 +583,7 @@ def tied(g: Builder) -> Tensor:
 @block
 def scenario_parts(g: Builder) -> Tensor:
     """What depends on the scenario alone beside what depends on rows."""
-    x = g.pick(("int64",), where=lambda t: t.rates == {"scenario"} and t.is_home)
+    x = g.pick(("int64",), where=lambda t: t.rates == {"scenario"} and t.is_home and t.low >= 0)
     count = int(x.high) + 1
     if g.chance(0.5):
         flag = g.to_float(g.binary("Equal", x, g.constant(np.array(g.rng.randrange(count)))))

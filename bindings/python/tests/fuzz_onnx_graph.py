@@ -252,6 +252,10 @@ class Builder:
     def pick_exact(self, kinds: Sequence[str] = NUMBERS, least: int = 0) -> Tensor:
         return self.pick(kinds, least, lambda t: t.grain > 0 and t.bound < 1e5)
 
+    def width(self) -> int:
+        """How many columns a layer makes: few, or more than the lanes of a kernel."""
+        return self.rng.randint(7, 40) if self.chance(0.1) else self.rng.randint(1, 6)
+
     def axis(self, axis: int, rank: int) -> int:
         """An axis, counted from either end."""
         return axis - rank if self.chance(0.4) else axis
@@ -298,6 +302,8 @@ class Builder:
     ) -> Tensor:
         rates = frozenset().union(*(one.rates for one in inputs if isinstance(one, Tensor)))
         low, high = float(low), float(high)
+        if not max(-low, high) < 1e12:
+            raise Skip
         assert low <= high, (name, low, high)
         if kind != "float32" and kind != "float64":
             grain = 1.0

@@ -57,7 +57,7 @@ def give(
 
 
 def give_numbers(g: Builder, rate: str, is_single: bool = False) -> Tensor:
-    shape = g.one_of((3,), (4,), (1,), (2, 3), (4, 2), (), (2, 1), (3, 2, 2))
+    shape = g.one_of((3,), (4,), (1,), (2, 3), (4, 2), (), (2, 1), (3, 2, 2), (g.rng.randint(5, 40),))
     draw = g.numbers
     match g.one_of("grid", "grid", "normal", "normal", "whole"):
         case "grid":
@@ -225,7 +225,7 @@ def measured(g: Builder, leaves: list[Tensor]) -> list[tuple[Tensor, float]]:
         numbers = np.asarray(array, dtype=np.float64)
         top = np.abs(numbers).max() if numbers.size else np.inf
         if np.isfinite(top) and top < 1e6:
-            kept.append((leaf, max(float(numbers.std()), 0.05 * float(top), 0.05)))
+            kept.append((leaf, max(float(numbers.std()), 0.05 * float(top), 0.05, min(0.002 * leaf.bound, 0.2))))
     return kept
 
 

@@ -34,7 +34,7 @@ def matmul(g: Builder, op: str) -> Made:
     if x.rank < 2:
         raise Skip
     if how == "right":
-        return g.matmul(x, g.weights(x.shape[-1], g.rng.randint(1, 6)))
+        return g.matmul(x, g.weights(x.shape[-1], g.width()))
     if how == "left":
         return g.matmul(g.weights(g.rng.randint(1, 5), x.shape[-2]), x)
     if how == "batched":
@@ -78,7 +78,7 @@ def gemm(g: Builder, op: str) -> Made:
     inner = 1
     if x.row is not None and x.row.axis == 1:
         trans_a, inner = 1, 0
-    size, outputs = x.shape[inner], g.rng.randint(1, 6)
+    size, outputs = x.shape[inner], g.width()
     weights = g.weights(*((outputs, size) if trans_b else (size, outputs)))
     shape = (x.shape[1 - inner], outputs)
     row = None if x.row is None else dataclasses.replace(x.row, axis=0)
@@ -199,11 +199,11 @@ def convolution(g: Builder, op: str) -> Made:
     )
 
 
-def windows(g: Builder, sizes: Sequence[int], is_pool: bool = False) -> tuple[Any, ...]:
+def windows(g: Builder, sizes: Sequence[int], may_have_gaps: bool = True) -> tuple[Any, ...]:
     """Kernel, strides, dilations, pads, the sizes of the result and the automatic padding."""
     kernel = [g.rng.randint(1, min(size, 3)) for size in sizes]
     steps = g.one_of(None, [g.rng.randint(1, 2) for _ in sizes])
-    gaps = None if is_pool else g.one_of(None, None, [g.rng.randint(1, 2) for _ in sizes])
+    gaps = g.one_of(None, None, [g.rng.randint(1, 2) for _ in sizes]) if may_have_gaps else None
     step, gap = steps or [1] * len(sizes), gaps or [1] * len(sizes)
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, gap)]
     auto = g.one_of(None, None, None, "NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
@@ -228,8 +228,9 @@ def pool(g: Builder, op: str) -> Made:
     axes = g.one_of(1, 1, 2)
     sizes = [g.rng.randint(2, 5) for _ in range(axes)]
     x = g.shaped(g.pick(), g.rng.randint(1, 3), *sizes)
-    kernel, steps, _, pads, made, auto = windows(g, sizes, is_pool=True)
+    kernel, steps, gaps, pads, made, auto = windows(g, sizes, g.opset >= (10 if op == "MaxPool" else 19))
     attributes: dict[str, Any] = {"kernel_shape": kernel, "strides": steps, "pads": pads, "auto_pad": auto}
+    attributes["dilations"] = gaps
     if op == "AveragePool":
         attributes["count_include_pad"] = g.one_of(None, 0, 1)
     if g.opset >= 10 and auto in (None, "NOTSET") and g.chance(0.25):
@@ -237,8 +238,8 @@ def pool(g: Builder, op: str) -> Made:
         step = steps or [1] * axes
         before, after = (pads[:axes], pads[axes:]) if pads else ([0] * axes, [0] * axes)
         made = []
-        for size, k, s, a, b in zip(sizes, kernel, step, before, after):
-            count = -(-(size + a + b - k) // s) + 1
+        for size, k, d, s, a, b in zip(sizes, kernel, gaps or [1] * axes, step, before, after):
+            count = -(-(size + a + b - (k - 1) * d - 1) // s) + 1
             made.append(count - ((count - 1) * s >= size + a))
     grain = x.grain if op == "MaxPool" else 0.0
     low, high = min(x.low, 0), max(x.high, 0)
@@ -256,7 +257,7 @@ def global_pool(g: Builder, op: str) -> Made:
 
 # Recurrent layers
 
-ACTIVATIONS = ("Sigmoid", "Tanh", "Relu", "Softsign", "Softplus")
+ACTIVATIONS = ("Sigmoid", "Tanh", "Relu", "Softsign")
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 
 
@@ -292,6 +293,8 @@ def recurrent(g: Builder, op: str) -> Made:
     if g.chance(0.2):
         each = {"RNN": 1, "GRU": 2, "LSTM": 3}[op]
         attributes["activations"] = [g.rng.choice(ACTIVATIONS) for _ in range(each * count)]
+        if op == "RNN" and g.chance(0.2):
+            attributes["activations"][0] = "Softplus"
     states, last, *cell = g.line(op, given, 3 if op == "LSTM" else 2, **attributes)
     inputs = [one for one in given if one is not None]
     made = [g.tensor(states, inputs, (length, count, 1, hidden), Row(2), "float32", -30, 30, 0.0)]

@@ -7,6 +7,8 @@ import struct
 import sys
 
 import pytest
+
+import graph
 import zoo
 
 from polyscore import networks
@@ -46,10 +48,16 @@ def test_the_committed_zoo_is_that_of_the_twins():
     """Names and descriptions; the scores are checked wherever a file is opened, by its golden requests."""
     folder = ROOT / "tests/models/zoo"
     stored = zoo.stored()
-    assert {path.stem for path in folder.glob("*.safetensors")} == set(stored)
+    assert {path.stem for path in folder.glob("*.safetensors")} == {*stored, "graph"}
     for name, (network, variant, _) in stored.items():
         with open(folder / f"{name}.safetensors", "rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             description = json.loads(json.loads(file.read(length))["__metadata__"]["polyscore"])
         assert len(description.pop("golden")["requests"]) == 2
         assert description == zoo.describe(network, variant), f"{name}: make zoo writes it anew"
+
+
+def test_the_committed_graph_is_that_of_the_tests(tmp_path):
+    graph.save(tmp_path / "graph.safetensors")
+    committed = (ROOT / "tests/models/zoo/graph.safetensors").read_bytes()
+    assert (tmp_path / "graph.safetensors").read_bytes() == committed, "make zoo writes it anew"

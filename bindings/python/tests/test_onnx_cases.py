@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from polyscore.onnx import OnnxError  # noqa: E402
+from polyscore.onnx import OnnxError, update  # noqa: E402
 from polyscore.onnx import convert as convert_file  # noqa: E402
 
 from onnx_graphs import compare, convert, model_of, parse_input, save  # noqa: E402
@@ -54,6 +54,10 @@ FOLDED = {
         "c = OneHot(a, depth, values)", {"a": i64(2, 0), "depth": i64(3), "values": f32(0, 2)}, 14,
     ),
     "mean of several shapes": ("c = Mean(a, b, d)", {"a": normal(1, 3), "b": normal(1, 1), "d": normal(2, 1)}, 13),
+    "elements of a part": (
+        "c = GatherElements <axis = -1> (a, i)", {"a": normal(2, 5), "i": np.array([[4, -1, 0]])}, 13,
+    ),
+    "norm by the sum of sizes": ("c = LpNormalization <p = 1> (a)", {"a": f32(-1, 0, 2)}, 13),
     "softsign of a scalar": ("c = Softsign(a)", {"a": scalar(2)}, 15),
     "reduction of a scalar": ("c = ReduceLogSumExp(a)", {"a": scalar(2)}, 13),
 }
@@ -70,6 +74,14 @@ def test_a_constant_is_folded(tmp_path, name):
 def test_a_reduction_over_no_axes_still_computes_its_function(tmp_path, op, has_axes):
     given, constants = ("x, axes", {"axes": i64()}) if has_axes else ("x", {})
     compare(tmp_path, [f"y = {op} <noop_with_empty_axes = 1> ({given})"], ["x float 3 positive"], constants)
+
+
+@pytest.mark.parametrize("pads", ["", ", pads = [1, 0]", ", pads = [0, 1]", ", pads = [1, 1]"])
+@pytest.mark.parametrize("counts", [0, 1])
+def test_a_mean_does_not_count_what_a_last_window_has_beyond_the_padding(tmp_path, pads, counts):
+    line = f"y = AveragePool <kernel_shape = [2], strides = [2], ceil_mode = 1, count_include_pad = {counts}{pads}> (x)"
+    compare(tmp_path, [line], ["x float 2 5"], {})
+    compare(tmp_path, [line.replace("[2]", "[3]")], ["x float 2 6"], {})
 
 
 # Infinities, which only a `constant` may have
@@ -89,6 +101,12 @@ def test_an_infinite_addend_of_gemm_is_not_a_bias(tmp_path):
 def test_an_infinite_addend_is_not_taken_for_the_bias_of_a_norm(tmp_path):
     nodes = ["n = LayerNormalization(x, w)", "s = Add(n, mask)", "y = Softmax(s)"]
     compare(tmp_path, nodes, ["x float 4"], {"w": normal(4), "mask": f32(0, -np.inf, 0, 0)})
+
+
+@pytest.mark.parametrize(("low", "high"), [(np.inf, 1), (-1, -np.inf), (-np.inf, 1), (-1, np.inf)])
+def test_a_bound_that_is_infinite_on_the_wrong_side_is_one(tmp_path, low, high):
+    compare(tmp_path, ["c = Clip(x, low, high)", "y = Sigmoid(c)"], ["x float 3"],
+            {"low": scalar(low), "high": scalar(high)})
 
 
 # Constants that several nodes read
@@ -113,6 +131,15 @@ def test_zeros_of_the_shape_of_repeated_rows_are_reshaped_as_they_are(tmp_path):
     nodes = ["t = Tile(x, counts)", "s = Shape(t)", "z = ConstantOfShape(s)", "b = Reshape(z, back)",
              "u = Unsqueeze(x, zero)", "a = Add(u, b)", "y = Transpose <perm = [1, 0, 2]> (a)"]
     compare(tmp_path, nodes, ["x float 4"], {"counts": i64(3, 1), "back": i64(3, -1, 4), "zero": i64(0)})
+
+
+@pytest.mark.parametrize("axis", [1, -1])
+def test_elements_of_a_part_of_constant_rows(tmp_path, axis):
+    nodes = ["s = Shape(x)", "n = Slice(s, zero, one)", "k = Concat <axis = 0> (n, three)", "e = Expand(wide, k)",
+             "i = Expand(places, s)", f"g = GatherElements <axis = {axis}> (e, i)", "y = Add(x, g)"]
+    constants = {"zero": i64(0), "one": i64(1), "three": i64(2, 3), "wide": normal(1, 2, 3),
+                 "places": np.array([[[1], [-2]]])}
+    compare(tmp_path, nodes, ["x float 2 1"], constants, opset=14)
 
 
 def test_bytes_of_constant_rows_do_not_wrap_below_their_zero(tmp_path):
@@ -141,3 +168,36 @@ def test_golden_scores_are_those_of_the_network_as_it_is_written(tmp_path):
 
     with polyscore.Model(tmp_path / "out.safetensors") as opened:
         assert opened.info()["golden_requests"] == 3
+
+
+# Weights that change from day to day
+
+
+def update_to(folder, nodes, inputs, old, new, **options):
+    """Converts the network with the old constants, and brings the file to the new ones."""
+    for name, constants in (("old", old), ("new", new)):
+        model = model_of(nodes, [parse_input(text) for text in inputs], ["y"], constants, 18)
+        (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
+    convert_file(folder / "old.onnx", folder / "out.safetensors", golden=2, **options)
+    update(folder / "out.safetensors", folder / "new.onnx", folder / "out.safetensors")
+
+
+def test_weights_that_are_equal_today_may_differ_tomorrow_though_rows_are_made_of_them(tmp_path):
+    nodes = ["s = Shape(x)", "n = Slice(s, zero, one)", "k = Concat <axis = 0> (n, three)", "e = Expand(w, k)",
+             "r = Reshape(e, flat)", "m = Mul(x, r)", "y = ReduceSum <keepdims = 0> (m, one)"]
+    constants = {"zero": i64(0), "one": i64(1), "three": i64(1, 3), "flat": i64(-1, 3)}
+    update_to(tmp_path, nodes, ["x float 3"], constants | {"w": f32(3, 3, 3).reshape(1, 1, 3)},
+              constants | {"w": f32(1, 2, 3).reshape(1, 1, 3)})
+
+
+def test_constants_that_one_node_adds_up_may_differ_tomorrow(tmp_path):
+    constants = {"b": f32(-2)}
+    update_to(tmp_path, ["y = Mean(a, b, x)"], ["x float 3"], constants | {"a": f32(0, 0, 0)},
+              constants | {"a": f32(1, 2, 3)}, tasks={"y": ["one", "two", "three"]})
+
+
+def test_what_a_constant_condition_leaves_out_may_differ_tomorrow(tmp_path):
+    nodes = ["c = Where(mask, x, rest)", "f = Flatten(c)", "y = MatMul(f, w)"]
+    constants = {"mask": np.array([[[True], [False]]]), "w": normal(6, 1)}
+    update_to(tmp_path, nodes, ["x float 2 3"], constants | {"rest": f32(0, 0, 0)},
+              constants | {"rest": f32(1, 2, 3)})

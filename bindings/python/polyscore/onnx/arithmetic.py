@@ -95,6 +95,8 @@ def swish(node: Node) -> Tensor:
 @elementwise_rule("Shrink")
 def shrink(node: Node) -> Tensor:
     x, threshold, bias = node.require(0), node.attributes.get("lambd", 0.5), node.attributes.get("bias", 0.0)
+    if threshold < 0:
+        raise node.error(f"its lambd is {threshold}; a negative one is not read")
     above = binary(node, "multiply", scaled(node, x, 1, -bias), binary(node, "less", number(threshold), x, bool))
     below = binary(node, "multiply", scaled(node, x, 1, bias), binary(node, "less", x, number(-threshold), bool))
     return binary(node, "add", above, below)
@@ -129,7 +131,8 @@ def clip(node: Node) -> Tensor:
         bounds = [node.input(1), node.input(2)]
     x = node.require(0)
     known = [None if bound is None else Operand.of(bound, bound.shape).number() for bound in bounds]
-    if all(bound is None or bound.is_constant for bound in bounds):
+    ends = zip(bounds, known, (-np.inf, np.inf))
+    if all(bound is None or limit is not None or is_always(bound, end) for bound, limit, end in ends):
         if known[0] is None and known[1] is None:
             return x
         if known[0] is not None and known[1] is not None:
@@ -139,6 +142,10 @@ def clip(node: Node) -> Tensor:
         if bound is not None:
             x = binary(node, name, x, bound)
     return x
+
+
+def is_always(tensor: Tensor, value: float) -> bool:
+    return tensor.is_constant and bool((tensor.constant == value).all())
 
 
 @elementwise_rule("Cast", "CastLike")
@@ -208,7 +215,7 @@ def folded_binary(node: Node, name: str, left: Tensor, right: Tensor, dtype: Any
     numbers = [t.constant if t.constant.dtype.kind == "f" else t.constant.astype(np.int64) for t in (left, right)]
     with np.errstate(all="ignore"):
         result = COMBINATIONS[name](*numbers).astype(dtype)
-    return constant(f"{node.outputs[0]}.{name}", result, row=left.row or right.row)
+    return node.derived(f"{node.outputs[0]}.{name}", result, [left, right], left.row or right.row)
 
 
 COMBINATIONS = {"add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide,
@@ -382,7 +389,7 @@ def choose(node: Node, condition: Tensor, then: Tensor, otherwise: Tensor) -> Te
 
 def references(node: Node, tensor: Tensor, shape: Sequence[int]) -> Operand:
     """The elements over a shape as references; numbers become a value."""
-    operand = Operand.of(tensor, shape)
+    operand = Operand.of(tensor, shape, node.steps.learned)
     if not tensor.is_constant:
         return operand
     return Operand(tensor, np.full(shape, node.value(tensor)), operand.columns)

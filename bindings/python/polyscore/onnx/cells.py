@@ -243,7 +243,7 @@ def along(node: Node, tensor: Tensor, axes: Sequence[int], what: str) -> tuple[O
     if tensor.row is not None and tensor.row.axis in axes:
         raise node.mixes(f"{what} the rows of the batch")
     kept = tuple(axis for axis in range(len(tensor.shape)) if axis not in axes)
-    operand = Operand.of(tensor, tensor.shape)
+    operand = Operand.of(tensor, tensor.shape, node.steps.learned)
     shape = (*(tensor.shape[axis] for axis in kept), -1)
     move = [array.transpose(*kept, *axes).reshape(shape) for array in (operand.values, operand.columns)]
     return Operand(tensor, *move), kept

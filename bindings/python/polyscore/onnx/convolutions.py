@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -75,7 +74,7 @@ def windows(node: Node, x: Tensor, kernel: Sequence[int], fill: Tensor) -> Tenso
 def padding(
     node: Node, sizes: Sequence[int], kernel: Sequence[int], steps: Sequence[int], spread: Sequence[int]
 ) -> tuple[list[int], list[int]]:
-    """What is added before and after each axis."""
+    """What is added before and after each axis; with `ceil_mode` as much after it as its last window needs."""
     kind = node.attributes.get("auto_pad", "NOTSET")
     reaches = [(size - 1) * gap + 1 for size, gap in zip(kernel, spread)]
     if kind == "NOTSET":
@@ -110,19 +109,30 @@ def max_pool(node: Node) -> Tensor:
 
 @rule("AveragePool")
 def average_pool(node: Node) -> Tensor:
-    """The mean of a window; what is around counts only if the node says so."""
+    """The mean of a window; what is around counts only if the node says so, and what `ceil_mode` adds never."""
     x, kernel = node.require(0), node.attributes["kernel_shape"]
     seen = windows(node, x, kernel, number(0))
     axes = list(range(len(seen.shape) - len(kernel), len(seen.shape)))
     total = reduced(node, seen, axes, "sum")
-    count = np.float32(math.prod(kernel))
-    if not node.attributes.get("count_include_pad", 0):
-        ones = constant(f"{node.outputs[0]}.ones", np.ones(x.shape, dtype=np.float32), row=x.row)
-        inside = windows(node, ones, kernel, number(0))
-        count = (inside.values == node.value(ones)).sum(axis=tuple(axes)).astype(np.float32)
-    return binary(node, "divide", total, constant(f"{node.outputs[0]}.count", count)).move(
-        node.outputs[0], x.row, lambda array: array
-    )
+    count = constant(f"{node.outputs[0]}.count", counted(node, x.shape[2:], seen.shape[2 : 2 + len(kernel)]))
+    return binary(node, "divide", total, count).move(node.outputs[0], x.row, lambda array: array)
+
+
+def counted(node: Node, sizes: Sequence[int], places: Sequence[int]) -> np.ndarray:
+    """How many elements of each window of a mean count."""
+    kernel = node.attributes["kernel_shape"]
+    steps, spread = (node.attributes.get(key) or [1] * len(kernel) for key in ("strides", "dilations"))
+    before, after = padding(node, sizes, kernel, steps, spread)
+    around = node.attributes.get("count_include_pad", 0)
+    result = np.ones((), dtype=np.float32)
+    for axis, (size, count) in enumerate(zip(sizes, places)):
+        end = after[axis]
+        if node.attributes.get("ceil_mode", 0) and node.attributes.get("auto_pad", "NOTSET") == "NOTSET":
+            end = (node.attributes.get("pads") or [0] * (2 * len(kernel)))[len(kernel) + axis]
+        element = np.arange(count)[:, None] * steps[axis] + np.arange(kernel[axis]) * spread[axis] - before[axis]
+        low, high = (-before[axis], size + end) if around else (0, size)
+        result = np.multiply.outer(result, ((element >= low) & (element < high)).sum(axis=1).astype(np.float32))
+    return result
 
 
 @rule("GlobalAveragePool", "GlobalMaxPool")

@@ -16,8 +16,8 @@ FIRST_OPSETS = {"DequantizeLinear": 19, "Gelu": 20}
 # These work on the axes from `axis` on as on one before operator set 13; the reference implementation has them since.
 FLATTENING = ("Softmax", "LogSoftmax", "Hardmax")
 
-# What the reference implementation does not take, though ONNX allows it: shape [1] for the scalar at a place, a scalar for
-# the first input, inputs of several shapes.
+# What the reference implementation does not take, though ONNX allows it: shape [1] for the scalar at a place, a scalar
+# for the first input, inputs of several shapes.
 OF_SHAPE_ONE = {"CumSum": 1, "OneHot": 1}
 OF_NO_SHAPE = ("ReduceLogSumExp", "Softsign")
 OF_SHAPES = ("Max", "Mean", "Min", "Sum")
@@ -32,6 +32,10 @@ def fold(
         axis = attributes.get("axis", 1) % max(len(shape), 1)
         flat = np.reshape(arrays[0], (math.prod(shape[:axis]), -1))
         return [reference(op_type, 13, {"axis": 1}, [flat], 1)[0].reshape(shape)]
+    if op_type == "LpNormalization":
+        axis = attributes.get("axis", -1)
+        sizes = np.linalg.norm(arrays[0], attributes.get("p", 2), axis, keepdims=True)
+        return [np.divide(arrays[0], sizes, out=np.zeros_like(arrays[0]), where=sizes > 0)]
     if op_type in OF_NO_SHAPE and np.ndim(arrays[0]) == 0:
         made = reference(op_type, opset, attributes, [np.reshape(arrays[0], (1,)), *arrays[1:]], 1)
         return [np.reshape(made[0], ())]

@@ -134,7 +134,7 @@ def pick(
     count = indices.size if indices.shape[:1] != (groups,) or len(indices.shape) != 2 else indices.shape[1]
     places = indices.move(indices.name, None, lambda array: np.broadcast_to(array.reshape(-1, count), (groups, count)))
     data = data.move(data.name, None, lambda array: array.reshape(groups, length * inner))
-    operands = [Operand.of(tensor, tensor.shape) for tensor in (data, places)]
+    operands = [Operand.of(tensor, tensor.shape, node.steps.learned) for tensor in (data, places)]
 
     def emit(chosen: list[Operand]) -> int:
         parts = [operand.value(node) for operand in chosen]
@@ -253,8 +253,6 @@ def gather_elements(node: Node) -> Tensor | Sequence[Tensor]:
     row = row_of_both(node, data, indices, axis)
     some = tuple(slice(None) if place == axis else slice(size) for place, size in enumerate(indices.shape))
     data = data.move(data.name, data.row, lambda array: array[some])
-    if data.is_constant and indices.is_constant:
-        return folded(node, [data, indices], row)
     if indices.is_constant:
         places = indices.constant % data.shape[axis]
         return data.move(node.outputs[0], row, lambda array: np.take_along_axis(array, places, axis))

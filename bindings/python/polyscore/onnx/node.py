@@ -93,6 +93,12 @@ class Node:
         made = RULES[op_type](part)
         return made if isinstance(made, Tensor) else made[0]
 
+    def derived(self, name: str, array: np.ndarray, of: Sequence[Tensor], row: Row | None = None) -> Tensor:
+        """A constant that is computed of others: training may change it if it may change them."""
+        if any(tensor.name in self.steps.learned and tensor.size > 1 for tensor in of):
+            self.steps.learned.add(name)
+        return constant(name, array, row=row)
+
     def axis(self, tensor: Tensor, axis: int) -> int:
         """An axis attribute, counted from the front."""
         rank = len(tensor.shape)

@@ -97,7 +97,7 @@ def linear(
         return node.add("linear", [operand.value(node)], groups * outputs, **keys)
 
     *shape, _ = left.shape
-    return split(node, [Operand.of(left, left.shape)], shape, emit, outputs)
+    return split(node, [Operand.of(left, left.shape, node.steps.learned)], shape, emit, outputs)
 
 
 def product_of_values(node: Node, left: Tensor, right: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ def product_of_values(node: Node, left: Tensor, right: Tensor) -> Tensor:
     operands = [
         spread.select(slice(None), (matrices, -1))
         for tensor in (left, right)
-        for spread in [Operand.of(tensor, (matrices, *tensor.shape[1:]))]
+        for spread in [Operand.of(tensor, (matrices, *tensor.shape[1:]), node.steps.learned)]
     ]
 
     def emit(chosen: list[Operand]) -> int:
@@ -339,7 +339,7 @@ def summed(node: Node, labels: Labels, tensor: Tensor, needed: set[str]) -> tupl
         row = dataclasses.replace(row, axis=row.axis - sum(axis < row.axis for axis in axes))
     kept = [label for label in labels if label in needed]
     if tensor.is_constant:
-        return kept, constant(f"{tensor.name}.sum", tensor.constant.sum(axis=tuple(axes)), row=row)
+        return kept, node.derived(f"{tensor.name}.sum", tensor.constant.sum(axis=tuple(axes)), [tensor], row)
     return kept, reduced(node, tensor, axes, "sum").move(tensor.name, row, lambda array: array)
 
 
@@ -377,8 +377,9 @@ def contract(
 
     is_transposed = weights.is_constant and others == [*batch, *right, *inner]
     if tensor.is_constant:
-        result = constant(node.outputs[0], arranged(one, [*batch, *left, *inner], left, inner).constant
-                          @ arranged(other, [*batch, *inner, *right], inner, right).constant)
+        numbers = (arranged(operand, [*batch, *order], *sides).constant for operand, order, sides in (
+            (one, [*left, *inner], (left, inner)), (other, [*inner, *right], (inner, right))))
+        result = node.derived(node.outputs[0], np.matmul(*numbers), [tensor, weights])
     elif is_transposed:
         result = product(node, arranged(one, [*batch, *left, *inner], left, inner),
                          arranged(other, [*batch, *right, *inner], right, inner), True)

@@ -93,7 +93,7 @@ def reduced(node: Node, tensor: Tensor, axes: Sequence[int], name: str) -> Tenso
     order = [axis for axis in range(len(tensor.shape)) if axis not in axes]
     shape = tuple(tensor.shape[axis] for axis in order)
     moved = tensor.move(tensor.name, None, lambda array: array.transpose(*order, *axes).reshape(*shape, -1))
-    operand = Operand.of(moved, moved.shape)
+    operand = Operand.of(moved, moved.shape, node.steps.learned)
     length = operand.columns.shape[-1]
     if length == 0:
         raise node.error("reduces over nothing")
@@ -111,7 +111,7 @@ def reduced(node: Node, tensor: Tensor, axes: Sequence[int], name: str) -> Tenso
 
 
 def is_value(node: Node, tensor: Tensor) -> bool:
-    return is_whole(node, Operand.of(tensor, tensor.shape))
+    return is_whole(node, Operand.of(tensor, tensor.shape, node.steps.learned))
 
 
 def reduced_part(node: Node, tensor: Tensor, name: str) -> Tensor:
@@ -139,7 +139,7 @@ def reduced_part(node: Node, tensor: Tensor, name: str) -> Tensor:
         made = node.add("reduce", [value], len(order), function=name, groups=groups, inner=inner)
         return made, np.argsort(order)
 
-    operand = Operand.of(tensor, tensor.shape)
+    operand = Operand.of(tensor, tensor.shape, node.steps.learned)
     values, columns = split(node, [operand], shape, emit, 1)
     return Tensor(node.outputs[0], tensor.dtype, None, values=values[..., 0], columns=columns[..., 0])
 

@@ -61,8 +61,8 @@ REWRITES = {
 MICROSOFT = "com.microsoft"
 CONTRIBUTED = frozenset(("DynamicQuantizeMatMul", "MatMulIntegerToFloat", "Gelu"))
 
-# What the reference implementation does not have: of constants it is computed as of anything.
-NOT_FOLDED = frozenset(("DynamicQuantizeMatMul", "MatMulIntegerToFloat", "Scatter"))
+# What the reference implementation does not have, or not for all shapes: of constants it is computed as of anything.
+NOT_FOLDED = frozenset(("DynamicQuantizeMatMul", "GatherElements", "MatMulIntegerToFloat", "Scatter"))
 
 
 @dataclasses.dataclass
@@ -174,7 +174,9 @@ class Walk:
             raise node.error(
                 "this operator is not covered; write it with those that `python -m polyscore.onnx ops` lists"
             )
-        if is_plain and any(t is not None and t.name in self.steps.learned and t.size > 1 for t in node.inputs):
+        given = [tensor for tensor in node.inputs if tensor is not None]
+        is_constant = all(tensor.is_constant for tensor in given)
+        if is_constant and any(tensor.name in self.steps.learned and tensor.size > 1 for tensor in given):
             results = [self.learned(tensor) for tensor in results]
         return results, "folded" if is_plain else "moved"
 
