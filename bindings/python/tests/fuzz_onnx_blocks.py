@@ -35,7 +35,15 @@ def other(g: Builder, x: Tensor) -> Tensor:
 
 def wide(g: Builder) -> Tensor:
     """A float tensor with a last axis that is not of the rows."""
-    return g.pick(least=1, where=lambda t: t.rank - 1 in t.free_axes())
+    return laid_out(g, g.pick(least=1, where=lambda t: t.rank - 1 in t.free_axes()))
+
+
+def laid_out(g: Builder, x: Tensor) -> Tensor:
+    """The tensor, or one of its shape whose elements are computed in another order than they lie."""
+    axes = [axis for axis in x.free_axes() if axis < x.rank - 1 and x.shape[axis] > 1]
+    if not axes or g.opset < 13 or g.chance(0.6):
+        return x
+    return g.scaled(g.unary("Softmax", g.into(x, -8, 8), 0, 1, axis=g.rng.choice(axes)), 4, -1)
 
 
 def dense(g: Builder, x: Tensor, outputs: int, activation: str | None = None) -> Tensor:
@@ -271,7 +279,7 @@ def experts(g: Builder) -> Tensor:
 @block
 def dice(g: Builder) -> Tensor:
     """p x + (1 - p) a x."""
-    x = g.into(g.flat(g.pick()) if g.chance(0.7) else wide(g), -4, 4)
+    x = g.into(g.flat(g.pick()) if g.chance(0.5) else wide(g), -4, 4)
     if x.rank >= 2 and x.row is not None and x.row.axis != 1 and g.chance(0.6):
         size = x.shape[1]
         norm = [g.weights(size, scale=1), g.weights(size, scale=1), g.weights(size, scale=1)]
@@ -295,7 +303,7 @@ def dice(g: Builder) -> Tensor:
 
 @block
 def gelu(g: Builder) -> Tensor:
-    x = g.into(g.pick(), -4, 4)
+    x = g.into(laid_out(g, g.pick()), -4, 4)
     if g.chance(0.6):
         root = (
             g.binary("Div", other(g, x), g.scalar_beside(x, near(g, math.sqrt(2))))
@@ -397,7 +405,7 @@ def log_of_softmax(g: Builder) -> Tensor:
 
 @block
 def activation_of_parts(g: Builder) -> Tensor:
-    x = g.into(g.pick(), -4, 4)
+    x = g.into(laid_out(g, g.pick()), -4, 4)
     number = g.scalar_beside
     match g.one_of(
         "sigmoid", "softplus", "silu", "mish", "hard", "swish", "leaky", "prelu", "square", "relu6", "affine"
@@ -448,7 +456,7 @@ def activation_of_parts(g: Builder) -> Tensor:
 @block
 def product_sum(g: Builder) -> Tensor:
     """The sum over an axis of a product."""
-    x = g.into(g.pick(least=2, where=lambda t: bool(t.free_axes())), -3, 3)
+    x = g.into(laid_out(g, g.pick(least=2, where=lambda t: bool(t.free_axes()))), -3, 3)
     second = g.into(g.partner(x), -3, 3)
     product = g.either("Mul", x, second)
     axes = product.free_axes()

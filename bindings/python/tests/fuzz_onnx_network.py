@@ -148,12 +148,12 @@ def inputs(g: Builder) -> None:
     if g.chance(0.12):
         g.pool.append(give_scenario(g))
     if g.chance(0.3):
-        give_constants(g)
+        give_constants(g, g.one_of(1, 2, 6))
 
 
-def give_constants(g: Builder) -> None:
+def give_constants(g: Builder, count: int) -> None:
     """Constants that operators may be put behind, as behind inputs; some have a row for each of the rows."""
-    for _ in range(g.rng.randint(1, 2)):
+    for _ in range(count):
         kind = g.one_of("float32", "float32", "int64", "bool")
         x = g.constant(g.array_like(g.one_of((3,), (1, 4), (1, 2, 3), ()), kind, g.chance(0.5)))
         g.pool.append(x)
@@ -177,7 +177,7 @@ def grown(seed: int) -> Builder:
         try:
             made = (
                 rng.choice(BLOCKS)(g)
-                if rng.random() < 0.2
+                if rng.random() < 0.3
                 else OPERATORS[name](g, name)
                 if (name := rng.choice(names))
                 else []

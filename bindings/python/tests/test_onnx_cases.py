@@ -57,6 +57,7 @@ FOLDED = {
     "elements of a part": (
         "c = GatherElements <axis = -1> (a, i)", {"a": normal(2, 5), "i": np.array([[4, -1, 0]])}, 13,
     ),
+    "largest of each channel": ("c = GlobalMaxPool(a)", {"a": normal(1, 2, 4)}, 13),
     "norm by the sum of sizes": ("c = LpNormalization <p = 1> (a)", {"a": f32(-1, 0, 2)}, 13),
     "softsign of a scalar": ("c = Softsign(a)", {"a": scalar(2)}, 15),
     "reduction of a scalar": ("c = ReduceLogSumExp(a)", {"a": scalar(2)}, 13),
@@ -115,6 +116,15 @@ def test_a_bound_that_is_infinite_on_the_wrong_side_is_one(tmp_path, low, high):
 def test_a_bias_that_is_a_factor_of_a_sum_of_products_too(tmp_path):
     nodes = ["g = Gemm(x, w, c)", "p = Mul(g, c)", "y = ReduceSum(p, axes)"]
     compare(tmp_path, nodes, ["x float 4"], {"w": normal(4, 2), "c": normal(2), "axes": i64(-1)})
+
+
+# Slopes of Dice that lie otherwise than the elements are computed
+
+
+def test_the_slopes_of_dice_go_with_their_columns_when_the_columns_are_computed_one_by_one(tmp_path):
+    nodes = ["l = LogSoftmax <axis = 1> (x)", "p = Sigmoid(l)", "q = Sub(one, p)", "a = Mul(l, p)", "b = Mul(l, q)",
+             "c = Mul(b, slope)", "y = Add(a, c)"]
+    compare(tmp_path, nodes, ["x float 3 2"], {"one": scalar(1), "slope": f32(0.5, -1)})
 
 
 # Rows among others

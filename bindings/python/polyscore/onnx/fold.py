@@ -36,6 +36,8 @@ def fold(
         axis = attributes.get("axis", -1)
         sizes = np.linalg.norm(arrays[0], attributes.get("p", 2), axis, keepdims=True)
         return [np.divide(arrays[0], sizes, out=np.zeros_like(arrays[0]), where=sizes > 0)]
+    if op_type == "GlobalMaxPool":
+        return [np.max(arrays[0], axis=tuple(range(2, np.ndim(arrays[0]))), keepdims=True)]
     if op_type in OF_NO_SHAPE and np.ndim(arrays[0]) == 0:
         made = reference(op_type, opset, attributes, [np.reshape(arrays[0], (1,)), *arrays[1:]], 1)
         return [np.reshape(made[0], ())]

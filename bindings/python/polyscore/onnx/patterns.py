@@ -364,7 +364,8 @@ def factors(graph: Graph, step: Step, product: bool = False) -> tuple[list[Step]
     if not is_combine(step, "multiply") or (product and not graph.is_alone(step)):
         return [step], 1.0
     left, right = graph.inputs(step)
-    if graph.width(left) != graph.width(right) and right["op"] != "constant":
+    is_spread_out = step.get("each", False) and 1 < graph.width(right) < graph.width(left)
+    if is_spread_out or (graph.width(left) != graph.width(right) and right["op"] != "constant"):
         return [step], 1.0
     parts, total = factors(graph, left, True)
     more, inner = ([right], 1.0) if right["op"] == "constant" else factors(graph, right, True)
