@@ -12,14 +12,16 @@ from __future__ import annotations
 import argparse
 import collections
 import dataclasses
+import os
 import pathlib
+import pickle
 import random
 import shutil
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -146,6 +148,8 @@ class Checker:
         """Every output for all batches as ONNX Runtime has it."""
         model = graph.model()
         expected = self.expected(graph, model)
+        if not all(np.isfinite(array).all() for array in expected[ROWS].values()):
+            raise Skip
         conversion = self.convert(graph, self.save(model), expected[1])
         self.fused.update(conversion.fused)
         golden = [golden_request(graph, conversion)] if "golden" in graph.extras else []
@@ -218,16 +222,7 @@ class Checker:
         """By batch the scores of each task."""
         scenarios = {rows: scenario_of(graph, rows) for rows in BATCHES}
         if self.uses_steps:
-            return {
-                rows: truth.evaluate(
-                    conversion.description,
-                    conversion.steps.tensors,
-                    columns_of(conversion, graph.feeds(rows), rows),
-                    rows,
-                    scenario=(graph.scenarios or [0]).index(scenarios[rows] or 0) if graph.scenarios else 0,
-                )
-                for rows in BATCHES
-            }
+            return {rows: evaluated(graph, conversion, graph.feeds(rows), rows, np.float64) for rows in BATCHES}
         out = self.folder / "graph.safetensors"
         try:
             write(conversion, out, golden)
@@ -251,7 +246,7 @@ class Checker:
         expected: Mapping[str, np.ndarray],
         scores: Mapping[str, np.ndarray],
     ) -> None:
-        """Within the tolerance, or as far from numbers of double precision as ONNX Runtime is."""
+        """Within the tolerance, or as far off as f32 makes ONNX Runtime or the steps."""
         for output, entry in zip(graph.outputs, conversion.outputs):
             ahead = 1 if entry.row is None else int(np.prod(entry.shape[: entry.row.axis])) * entry.row.before
             known = by_row(expected[output], ahead, rows)
@@ -272,6 +267,9 @@ class Checker:
                 if is_as_far:
                     self.outcomes["as far off as ONNX Runtime"] += 1
                     continue
+            if off.max() <= TOLERANCE + 8 * rounding(graph, conversion, feeds, rows) < 1e-3:
+                self.outcomes["as far off as f32 is"] += 1
+                continue
             row, place = np.unravel_index(off.argmax(), off.shape)
             raise Failure(
                 "differs",
@@ -313,10 +311,8 @@ class Checker:
             return
         except Exception as error:
             raise Failure("crash", f"{change}: " + "".join(traceback.format_exception(error)[-4:])) from error
-        try:
-            runtime = session(model)
-            expected = {rows: dict(zip(graph.outputs, runtime.run(None, graph.feeds(rows)))) for rows in BATCHES}
-        except Exception:
+        expected = in_a_child(lambda: self.expected(graph, model))
+        if expected is None:
             self.outcomes["damaged, only converted"] += 1
             return
         if not all((np.abs(array) < 10).all() for arrays in expected.values() for array in arrays.values()):
@@ -328,6 +324,26 @@ class Checker:
         except Failure as failure:
             raise Failure(f"damaged, {failure.kind}", f"{change}: {failure.detail}") from failure
         self.outcomes["damaged, agree"] += 1
+
+
+def in_a_child(function: Callable[[], Any]) -> Any:
+    """What a function gives in a process of its own, where ONNX Runtime may crash on a model; None if it fails."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            with open(writer, "wb") as stream:
+                pickle.dump(function(), stream)
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as stream:
+        data = stream.read()
+    os.waitpid(child, 0)
+    try:
+        return pickle.loads(data)
+    except (EOFError, pickle.UnpicklingError):
+        return None
 
 
 def options_of(graph: Graph, expected: Mapping[str, np.ndarray]) -> Options:
@@ -429,7 +445,7 @@ def golden_request(graph: Graph, conversion: Conversion) -> dict[str, Any]:
 
 
 def in_double(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray], output: str) -> np.ndarray | None:
-    """The output in double precision, by the reference implementation or ONNX Runtime; None if neither can."""
+    """The output in double precision, by ONNX Runtime or the reference implementation; None if neither can."""
     wide = onnx.ModelProto()
     wide.CopyFrom(model)
     for node in wide.graph.node:
@@ -448,13 +464,31 @@ def in_double(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray], output: s
             value.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
     doubles = {name: array.astype(np.float64) if array.dtype == np.float32 else array for name, array in feeds.items()}
     place = [value.name for value in wide.graph.output].index(output)
-    for run in (lambda: ReferenceEvaluator(wide).run(None, doubles), lambda: session(wide).run(None, doubles)):
+    for run in (lambda: session(wide).run(None, doubles), lambda: ReferenceEvaluator(wide).run(None, doubles)):
         try:
             with np.errstate(all="ignore"):
                 return run()[place]
         except Exception:
             continue
     return None
+
+
+def rounding(graph: Graph, conversion: Conversion, feeds: Mapping[str, np.ndarray], rows: int) -> float:
+    """How far the steps are off in f32 from themselves in double precision, for the task where that is most."""
+    singles, doubles = (evaluated(graph, conversion, feeds, rows, dtype) for dtype in (np.float32, np.float64))
+    return max(float(np.abs(singles[task] - doubles[task]).max()) for task in doubles)
+
+
+def evaluated(
+    graph: Graph, conversion: Conversion, feeds: Mapping[str, np.ndarray], rows: int, dtype: Any
+) -> dict[str, np.ndarray]:
+    """The tasks by the steps in NumPy."""
+    scenario: Any = 0
+    for given in graph.givens:
+        if given.rate == "scenario":
+            scenario = [(graph.scenarios or [0]).index(number) for number in feeds[given.name].ravel().tolist()]
+    columns = columns_of(conversion, feeds, rows)
+    return truth.evaluate(conversion.description, conversion.steps.tensors, columns, rows, scenario, dtype)
 
 
 def widen(tensor: onnx.TensorProto) -> None:

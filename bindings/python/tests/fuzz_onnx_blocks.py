@@ -303,7 +303,7 @@ def dice(g: Builder) -> Tensor:
 
 @block
 def gelu(g: Builder) -> Tensor:
-    x = g.into(laid_out(g, g.pick()), -4, 4)
+    x = g.into(laid_out(g, g.pick()), -3, 3)
     if g.chance(0.6):
         root = (
             g.binary("Div", other(g, x), g.scalar_beside(x, near(g, math.sqrt(2))))
@@ -502,6 +502,27 @@ def pooled(g: Builder) -> Tensor:
     least = g.clip(count, 1, 1e6) if g.chance(0.5) else g.either("Add", count, g.constant(np.float32(1e-3)))
     least = dataclasses.replace(least, low=1e-3)
     return dataclasses.replace(g.binary("Div", total, least), low=-3.0, high=3.0)
+
+
+@block
+def padded(g: Builder) -> Tensor:
+    """The embeddings of ids but of those that are -1."""
+    index = g.pick(("int64", "int32"), where=lambda t: t.is_home and t.low == -1 and 1 <= t.high <= 40 and t.rank <= 3)
+    if g.opset < 12:
+        raise Skip
+    zero = g.constant(np.array(0, dtype=index.kind))
+    known = g.either("Max", index, zero) if g.chance(0.7) else g.clip(index, 0, int(index.high) + 1)
+    table = g.weights(int(index.high) + g.one_of(1, 1, 3), g.rng.randint(1, 3), scale=1)
+    shape = (*index.shape, table.shape[1])
+    rows = g.emit("Gather", [table, known], shape, index.row, table.low, table.high)
+    if g.chance(0.2):
+        return rows
+    is_known = (
+        g.binary("GreaterOrEqual", index, zero)
+        if g.chance(0.6)
+        else g.binary("Less", zero, g.either("Add", index, zero))
+    )
+    return g.either("Mul", rows, unsqueezed(g, g.to_float(is_known), [index.rank]))
 
 
 @block

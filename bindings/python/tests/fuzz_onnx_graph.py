@@ -359,7 +359,7 @@ class Builder:
         self.graph.constants[name] = array
         if self.chance(0.02):
             self.graph.repeated.add(name)
-        if array.ndim:
+        if array.ndim and array.size and np.isfinite(array).all():
             self.shared.append(made(name))
         return made(name)
 

@@ -69,8 +69,8 @@ def give_numbers(g: Builder, rate: str, is_single: bool = False) -> Tensor:
 
 def give_ids(g: Builder, rate: str, is_single: bool = False) -> Tensor:
     shape, below = g.one_of((), (), (1,), (2,), (4,), (2, 2)), g.rng.randint(2, 12)
-    kind = g.one_of("int64", "int64", "int64", "int32")
-    return give(g, kind, shape, rate, lambda s: g.numbers.integers(0, below, s), 0, below - 1, 1.0, is_single)
+    kind, low = g.one_of("int64", "int64", "int64", "int32"), g.one_of(0, 0, 0, 0, -1)
+    return give(g, kind, shape, rate, lambda s: g.numbers.integers(low, below, s), low, below - 1, 1.0, is_single)
 
 
 def give_unusual(g: Builder, rate: str) -> Tensor:

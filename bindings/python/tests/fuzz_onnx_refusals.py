@@ -233,6 +233,8 @@ def any_node(model: onnx.ModelProto, rng: random.Random, has_attributes: bool = 
 def attribute_value(model: onnx.ModelProto, rng: random.Random) -> None:
     attribute = rng.choice(any_node(model, rng, True).attribute)
     match attribute.type:
+        case onnx.AttributeProto.INT if attribute.name == "to":
+            attribute.i = rng.choice((0, 8, 16, 99, -1))
         case onnx.AttributeProto.INT:
             attribute.i = rng.choice((-1, 0, 1, 2, 3, 7, -5, 1 << 40, -(1 << 63)))
         case onnx.AttributeProto.FLOAT:

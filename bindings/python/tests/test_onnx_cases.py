@@ -57,6 +57,10 @@ FOLDED = {
     "elements of a part": (
         "c = GatherElements <axis = -1> (a, i)", {"a": normal(2, 5), "i": np.array([[4, -1, 0]])}, 13,
     ),
+    "batch norm before operator set 14": (
+        "c = BatchNormalization(a, w, b, m, v)",
+        {"a": normal(1, 2, 3), "w": normal(2), "b": normal(2), "m": normal(2), "v": f32(0.5, 2)}, 13,
+    ),
     "largest of each channel": ("c = GlobalMaxPool(a)", {"a": normal(1, 2, 4)}, 13),
     "norm by the sum of sizes": ("c = LpNormalization <p = 1> (a)", {"a": f32(-1, 0, 2)}, 13),
     "softsign of a scalar": ("c = Softsign(a)", {"a": scalar(2)}, 15),
@@ -143,6 +147,11 @@ def test_zeros_of_the_shape_of_repeated_rows_are_reshaped_as_they_are(tmp_path):
     compare(tmp_path, nodes, ["x float 4"], {"counts": i64(3, 1), "back": i64(3, -1, 4), "zero": i64(0)})
 
 
+def test_a_constant_of_the_type_of_constant_rows_has_no_rows(tmp_path):
+    nodes = ["s = Shape(x)", "e = Expand(wide, s)", "f = CastLike(flag, e)", "y = Min(x, f)"]
+    compare(tmp_path, nodes, ["x float 3"], {"wide": normal(1, 3), "flag": np.array([[True, False, True]])})
+
+
 @pytest.mark.parametrize("axis", [1, -1])
 def test_elements_of_a_part_of_constant_rows(tmp_path, axis):
     nodes = ["s = Shape(x)", "n = Slice(s, zero, one)", "k = Concat <axis = 0> (n, three)", "e = Expand(wide, k)",
@@ -156,6 +165,18 @@ def test_bytes_of_constant_rows_do_not_wrap_below_their_zero(tmp_path):
     nodes = ["s = Shape(x)", "e = Expand(bytes, s)", "f = DequantizeLinear(e, step, zero)", "y = Add(x, f)"]
     constants = {"bytes": np.array([[0, 4, 200]], np.uint8), "step": scalar(0.125), "zero": np.array(105, np.uint8)}
     compare(tmp_path, nodes, ["x float 3"], constants, opset=14)
+
+
+# Ids that are clamped
+
+
+@pytest.mark.parametrize("line", ["j = Max(i, zero)", "j = Clip(i, zero, far)"])
+def test_negative_numbers_of_clamped_ids_are_not_lost_to_a_mask(tmp_path, line):
+    nodes = [line, "e = Gather(table, j)", "b = GreaterOrEqual(i, zero)", "m = Cast <to = 1> (b)",
+             "u = Unsqueeze(m, last)", "y = Mul(e, u)"]
+    constants = {"zero": np.array(0), "far": np.array(9), "last": i64(-1), "table": normal(5, 2)}
+    found = compare(tmp_path, nodes, ["i int64 3 <5 signed"], constants)
+    assert found.description["features"][0]["kind"] == "dense"
 
 
 # Inputs and golden requests
@@ -211,3 +232,26 @@ def test_what_a_constant_condition_leaves_out_may_differ_tomorrow(tmp_path):
     constants = {"mask": np.array([[[True], [False]]]), "w": normal(6, 1)}
     update_to(tmp_path, nodes, ["x float 2 3"], constants | {"rest": f32(0, 0, 0)},
               constants | {"rest": f32(1, 2, 3)})
+
+
+def test_a_constant_that_a_constant_condition_takes_may_differ_tomorrow(tmp_path):
+    nodes = ["c = Where(mask, x, rest)", "y = Mul(c, x)"]
+    constants = {"mask": np.array([False])}
+    update_to(tmp_path, nodes, ["x float 3"], constants | {"rest": f32(2, 2, 2)}, constants | {"rest": f32(1, 2, 3)},
+              tasks={"y": ["one", "two", "three"]})
+
+
+def test_a_constant_state_that_a_recurrent_layer_starts_from_may_differ_tomorrow(tmp_path):
+    nodes = ["t = Transpose <perm = [1, 0, 2]> (x)", "s = Shape(x)", "n = Slice(s, zero, one)",
+             "k = Concat <axis = 0> (one, n, two)", "h = Expand(start, k)",
+             "q, l = GRU <hidden_size = 2> (t, w, r, , , h)", "y = Squeeze(l, zero)"]
+    constants = {"zero": i64(0), "one": i64(1), "two": i64(2), "w": normal(1, 6, 3), "r": normal(1, 6, 2)}
+    update_to(tmp_path, nodes, ["x float 2 3"], constants | {"start": f32(0, 0).reshape(1, 1, 2)},
+              constants | {"start": f32(1, -1).reshape(1, 1, 2)}, tasks={"y": ["one", "two"]})
+
+
+def test_one_of_some_weights_may_differ_tomorrow(tmp_path):
+    nodes = ["g = Gather <axis = 1> (w, place)", "u = Unsqueeze(g, one)", "y = Mul(x, u)"]
+    constants = {"place": i64(1), "one": i64(1)}
+    update_to(tmp_path, nodes, ["x float 1 1"], constants | {"w": f32(1, 1, 1).reshape(1, 3)},
+              constants | {"w": f32(1, 2, 3).reshape(1, 3)})

@@ -36,7 +36,8 @@ def elementwise_rule(*op_types: str) -> Callable[[Rule], Rule]:
         def computed(node: Node) -> Tensor | Sequence[Tensor]:
             given = [tensor for tensor in node.inputs if tensor is not None]
             if all(tensor.is_constant for tensor in given):
-                return folded(node, node.inputs, node.broadcast(given)[1])
+                shaping = given[:1] if node.op_type == "CastLike" else given
+                return folded(node, node.inputs, node.broadcast(shaping)[1])
             return compute(node)
 
         return compute

@@ -124,13 +124,13 @@ def convert(
     return conversion
 
 
-def build(path: str | os.PathLike, options: Options) -> Conversion:
-    """Converts without writing."""
+def build(path: str | os.PathLike, options: Options, numeric: frozenset[str] = frozenset()) -> Conversion:
+    """Converts without writing. The features `numeric` are no ids where a lookup clamps them."""
     path = pathlib.Path(path)
     graph = read.load(path)
     inputs = read_inputs(graph.inputs, options)
     scenarios = scenario_entries(options)
-    steps = Steps()
+    steps = Steps(numeric)
     ids = None if scenarios is None else [entry["id"] for entry in scenarios]
     walk = Walk(graph, steps, [tensor_of(entry, steps, ids) for entry in inputs])
     wanted = wanted_outputs(graph, options)
@@ -147,6 +147,8 @@ def build(path: str | os.PathLike, options: Options) -> Conversion:
         raise OnnxError("tasks: no output is wanted")
     results = list(values.values())
     fused = patterns.fuse(steps, results)
+    if clamped := finish.numeric(steps, results):
+        return build(path, options, numeric | clamped)
     entries, unused = finish.settle(steps, inputs, results)
     live = finish.ordered(steps, results)
     if not entries:

@@ -29,6 +29,26 @@ def ordered(steps: Steps, outputs: Sequence[int]) -> list[dict[str, Any]]:
     return list(placed.values())
 
 
+def numeric(steps: Steps, outputs: Sequence[int]) -> set[str]:
+    """The features that lookups clamp and that are numbers, too, or have several tables: their negative numbers are no
+    unknown ids.
+    """
+    live = ordered(steps, outputs)
+    found = set()
+    for value, source in steps.sources.items():
+        tables = {step["table"] for step in live if step["op"] == "embedding" and step["feature"] == source.feature}
+        if source.is_clamped and tables:
+            is_number = reads(live, steps.steps[value])
+            if is_number or not fits(source, sorted(tables), is_number):
+                found.add(source.feature)
+    return found
+
+
+def reads(live: Sequence[dict[str, Any]], step: dict[str, Any]) -> bool:
+    """Whether a step is one of those that outputs need."""
+    return step in live or any(step["name"] in other.get("inputs", []) for other in live)
+
+
 def settle(steps: Steps, inputs: Sequence[Input], outputs: Sequence[int]) -> tuple[list[dict[str, Any]], list[str]]:
     """The entries of the features that outputs need, and the names of the others; makes steps that read them fit."""
     live = ordered(steps, outputs)
@@ -49,7 +69,7 @@ def settle(steps: Steps, inputs: Sequence[Input], outputs: Sequence[int]) -> tup
 def describe(steps: Steps, live: Sequence[dict[str, Any]], value: int, part: Part) -> dict[str, Any] | None:
     source, step = steps.sources[value], steps.steps[value]
     lookups = [s for s in live if s["op"] == "embedding" and s["feature"] == part.feature]
-    is_number = any(step["name"] in s.get("inputs", []) for s in live) or step in live
+    is_number = reads(live, step)
     if not lookups and not is_number:
         return None
     entry: dict[str, Any] = {"name": part.feature, "rate": part.rate}

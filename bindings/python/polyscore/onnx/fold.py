@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-# The first operator set that the reference implementation has an operator of; it computes the same in the earlier ones.
-FIRST_OPSETS = {"DequantizeLinear": 19, "Gelu": 20}
+# The first operator set that the reference implementation has an operator of as it was in all before, too.
+FIRST_OPSETS = {"BatchNormalization": 14, "DequantizeLinear": 19, "Gelu": 20}
 
 # These work on the axes from `axis` on as on one before operator set 13; the reference implementation has them since.
 FLATTENING = ("Softmax", "LogSoftmax", "Hardmax")

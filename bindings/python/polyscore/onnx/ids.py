@@ -65,6 +65,7 @@ def source_of(steps: Steps, value: int, columns: np.ndarray, rows: int) -> tuple
     (source,) = sources
     if value == source:
         return source, columns
+    known = steps.sources.get(source)
     chunks = (np.arange(start, min(start + CHUNK, rows)) for start in range(0, rows, CHUNK))
     for ids in [outside(rows), *chunks]:
         ids = ids[:, None].astype(np.float64)
@@ -74,6 +75,10 @@ def source_of(steps: Steps, value: int, columns: np.ndarray, rows: int) -> tuple
         tried = tried.columns(columns)
         if (tried.origin < 0).any() or not fits(ids, tried.numbers, rows):
             return None
+        if known is not None and is_clamped(ids, tried.numbers, rows):
+            if known.feature in steps.numeric:
+                return None
+            known.is_clamped = True
     return source, tried.origin
 
 
@@ -85,14 +90,21 @@ def outside(rows: int) -> np.ndarray:
 
 
 def fits(ids: np.ndarray, numbers: np.ndarray, rows: int) -> bool:
-    """Whether ids become themselves. What is no row stays none; a negative one may count from the end or become row 0,
-    that of unknown ids.
+    """Whether ids become themselves. What is no row stays none; all negative ones may count from the end, and any may
+    become row 0, that of unknown ids.
     """
     is_row = (ids >= 0) & (ids < rows)
     is_none = (numbers < 0) | (numbers >= rows)
     is_same = numbers == ids
-    is_wrapped = (ids < 0) & ((numbers == ids + rows) | (numbers == 0))
-    return bool(np.where(is_row, is_same, is_none | is_wrapped).all())
+    is_below = (ids < 0) & (ids >= -rows)
+    if is_below.any() and (numbers == ids + rows)[np.broadcast_to(is_below, numbers.shape)].all():
+        is_none |= is_below
+    return bool(np.where(is_row, is_same, is_none | ((ids < 0) & (numbers == 0))).all())
+
+
+def is_clamped(ids: np.ndarray, numbers: np.ndarray, rows: int) -> bool:
+    """Whether negative ids become row 0 otherwise than by counting from the end."""
+    return bool(((ids < 0) & (numbers == 0) & (ids != -rows)).any())
 
 
 def found(steps: Steps, value: int, by_name: Mapping[str, int]) -> set[int] | None:

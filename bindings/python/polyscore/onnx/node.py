@@ -89,14 +89,17 @@ class Node:
         """The output of another operator, as a part of this one."""
         part = Node(self.name, op_type, self.opset, list(inputs), [name], attributes, self.steps)
         if all(tensor.is_constant and tensor.row is None for tensor in inputs):
-            return constant(name, *fold(op_type, self.opset, attributes, [tensor.constant for tensor in inputs]))
+            (array,) = fold(op_type, self.opset, attributes, [tensor.constant for tensor in inputs])
+            zeros = [tensor for tensor in inputs if tensor.name not in self.steps.learned and not tensor.constant.any()]
+            stays_zero = op_type in ("MatMul", "Mul") and zeros
+            return self.derived(name, array, () if stays_zero else inputs)
         made = RULES[op_type](part)
         return made if isinstance(made, Tensor) else made[0]
 
     def derived(self, name: str, array: np.ndarray, of: Sequence[Tensor], row: Row | None = None) -> Tensor:
         """A constant that is computed of others: training may change it if it may change them."""
-        if any(tensor.name in self.steps.learned and tensor.size > 1 for tensor in of):
-            self.steps.learned.add(name)
+        if any(map(self.steps.passes_on, of)):
+            self.steps.derive(name)
         return constant(name, array, row=row)
 
     def axis(self, tensor: Tensor, axis: int) -> int:

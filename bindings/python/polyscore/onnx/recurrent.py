@@ -80,7 +80,7 @@ class Layer:
 def learned(node: Node, tensor: Tensor, of: Tensor) -> Tensor:
     """A tensor that training may change if it may change the one it is of."""
     if tensor.is_constant and of.name in node.steps.learned:
-        node.steps.learned.add(tensor.name)
+        node.steps.derive(tensor.name)
     return tensor
 
 
@@ -104,7 +104,8 @@ def start(node: Node, place: int, direction: int, hidden: int) -> Tensor:
     if tensor.row is not None and tensor.row != Row(1):
         raise node.mixes("starts from other rows")
     mark = None if tensor.row is None or tensor.is_constant else Row(0)
-    return tensor.move(f"{tensor.name}.{direction}", mark, lambda array: array[direction].reshape(1, hidden))
+    state = tensor.move(f"{tensor.name}.{direction}", mark, lambda array: array[direction].reshape(1, hidden))
+    return learned(node, state, tensor)
 
 
 def layer(node: Node, direction: int, gates: int, defaults: Sequence[str]) -> Layer:

@@ -163,23 +163,27 @@ def reshape_row(
 @dataclasses.dataclass
 class Source:
     """The numbers of a feature, `width` of them per row; `tables` are the tables they are looked up in: for each its
-    rows and the columns that are.
+    rows and the columns that are. Where it `is_clamped`, a lookup takes row 0 for negative ones.
     """
 
     feature: str
     width: int
     is_integer: bool
     tables: dict[str, tuple[int, set[int]]] = dataclasses.field(default_factory=dict)
+    is_clamped: bool = False
 
 
 class Steps:
     """The graph that is being written: steps, the width and rate of the value of each, and the tensors they name.
 
     `sources` are the values that are numbers of features, `scenario` the value that is the number of the scenario, of
-    which there are `scenarios` (None: not known yet). `learned` are the tensors that the next training may change.
+    which there are `scenarios` (None: not known yet). `learned` are the tensors that the next training may change;
+    `derived` are those of them that the graph computes of others. The features `numeric` have negative numbers that
+    mean something, and are no ids where a lookup clamps them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, numeric: frozenset[str] = frozenset()) -> None:
+        self.numeric = numeric
         self.steps: list[dict[str, Any]] = []
         self.widths: list[int] = []
         self.rates: list[str] = []
@@ -190,6 +194,7 @@ class Steps:
         self.scenarios: list[int] | None = None
         self._scenario_table: str | None = None
         self.learned: set[str] = set()
+        self.derived: set[str] = set()
         self._known: dict[str, int] = {}
         self._names: set[str] = set()
         self._made: dict[bytes, int] = {}
@@ -269,6 +274,15 @@ class Steps:
         if is_whole:
             self.whole_tensors.add(name)
         return name
+
+    def passes_on(self, tensor: Tensor) -> bool:
+        """Whether what is computed of a constant is learned; a number alone is taken for one of the design."""
+        return tensor.name in self.learned and (tensor.size > 1 or tensor.name in self.derived)
+
+    def derive(self, name: str) -> None:
+        """Makes a constant one that is learned, because it is computed of such."""
+        self.learned.add(name)
+        self.derived.add(name)
 
     def constant(self, name: str, array: np.ndarray) -> int:
         """A value of numbers."""

@@ -174,10 +174,11 @@ class Walk:
             raise node.error(
                 "this operator is not covered; write it with those that `python -m polyscore.onnx ops` lists"
             )
-        given = [tensor for tensor in node.inputs if tensor is not None]
-        is_constant = all(tensor.is_constant for tensor in given)
-        if is_constant and any(tensor.name in self.steps.learned and tensor.size > 1 for tensor in given):
-            results = [self.learned(tensor) for tensor in results]
+        given = [tensor for tensor in node.inputs if tensor is not None and tensor.is_constant]
+        if any(map(self.steps.passes_on, given)):
+            for tensor in results:
+                if tensor.is_constant and tensor.dtype.kind in "fV":
+                    self.steps.derive(tensor.name)
         return results, "folded" if is_plain else "moved"
 
     def branch(self, node: Node, known: MutableMapping[str, Tensor], weights: Sequence[read.Weights]) -> list[Tensor]:
