@@ -84,6 +84,14 @@ pub use plan::{Plan, Precision, Stage, Step, StepRows};
 pub use request::{Column, Values};
 pub use scorer::Scorer;
 
+/// What `polyscore kernels` prints.
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod meter {
+    pub use crate::kernels::meter::{Measured, measure};
+    pub use crate::kernels::{Element, Kernels};
+}
+
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -23,7 +23,7 @@ pub struct OpenOptions {
     /// The largest difference from the golden scores that is accepted. `None`: the tolerance that the file states for the
     /// stored precision and f32; 5e-3 for f16 and 2e-2 for bf16, if that is more. Finite and not negative.
     pub max_error: Option<f64>,
-    /// The kernel set: `scalar`, `portable` or `avx2`. `None`: `POLYSCORE_ISA`, else the best of this CPU.
+    /// The kernel set: `scalar`, `portable`, `avx2` or `avx512`. `None`: `POLYSCORE_ISA`, else the best of this CPU.
     pub isa: Option<String>,
     /// Whether request-constant work is hoisted into `prepare`. The scores have the same bits either way.
     pub split: bool,

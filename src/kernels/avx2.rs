@@ -21,88 +21,14 @@ mod absent {
 
 #[cfg(target_arch = "x86_64")]
 mod present {
-    use crate::kernels::lanes::{self, Lanes};
-    use crate::kernels::list::Functions;
-    use crate::kernels::{
-        Activation, Attend, Combine, Dense, Generated, MatMul, Places, Pooling, Reduce, Span, Table, reduce, tile,
-        transposed,
-    };
+    use crate::kernels::lanes::Lanes;
+    use crate::kernels::list::kernel_set;
     use std::arch::x86_64::*;
 
-    pub const FUNCTIONS: Functions = Functions {
-        name: "avx2",
-        dense_names: [
-            ["avx2-f32-1x64", "avx2-f32-6x16"],
-            ["avx2-f32f16f32-1x64", "avx2-f32f16f32-6x16"],
-            ["avx2-f32bf16f32-1x64", "avx2-f32bf16f32-6x16"],
-        ],
-        dense,
-        unary,
-        generated,
-        combine,
-        affine,
-        softmax,
-        layer_norm,
-        normalize,
-        dot,
-        mixture,
-        copy,
-        gather,
-        gather_pooled,
-        pool,
-        softmax_down,
-        attend,
-        choose,
-        reduce,
-        view,
-        matmul_transposed,
-    };
+    kernel_set! { "avx2", Avx2, "avx2,fma,f16c", "6x16" }
 
     pub fn is_available() -> bool {
         is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
-    }
-
-    /// Functions of the set: those of `lanes` and `tile`, compiled with its features.
-    macro_rules! compile {
-        ($($module:ident::$name:ident($($argument:ident: $type:ty),*);)*) => {$(
-            #[target_feature(enable = "avx2,fma,f16c")]
-            fn $name($($argument: $type),*) {
-                // SAFETY: this function is called through `Functions`, whose callers checked the CPU and the arguments.
-                unsafe { $module::$name::<Avx2>($($argument),*) }
-            }
-        )*};
-    }
-
-    compile! {
-        tile::dense(memory: &mut [f32], rows: usize, call: &Dense<'_>);
-        lanes::unary(memory: &mut [f32], rows: usize, activation: Activation, input: Span, output: Span);
-        tile::generated(memory: &mut [f32], rows: usize, call: &Generated<'_>);
-        lanes::combine(memory: &mut [f32], rows: usize, how: Combine, left: Span, right: Span, output: Span);
-        lanes::affine(memory: &mut [f32], rows: usize, input: Span, scale: &[f32], shift: &[f32], output: Span);
-        lanes::softmax(memory: &mut [f32], rows: usize, input: Span, output: Span);
-        lanes::layer_norm(
-            memory: &mut [f32], rows: usize, input: Span, scale: &[f32], shift: &[f32], epsilon: f32, output: Span
-        );
-        lanes::normalize(memory: &mut [f32], rows: usize, input: Span, epsilon: f32, output: Span);
-        lanes::dot(memory: &mut [f32], rows: usize, left: Span, right: Span, groups: usize, output: Span);
-        lanes::mixture(memory: &mut [f32], rows: usize, gate: Span, experts: &[Span], output: Span);
-        lanes::copy(memory: &mut [f32], rows: usize, input: Span, output: Span);
-        lanes::gather(memory: &mut [f32], table: Table<'_>, ids: &[u32], output: Span);
-        lanes::gather_pooled(
-            memory: &mut [f32], table: Table<'_>, ids: &[u32], row_offsets: &[u32], pooling: Pooling, output: Span
-        );
-        lanes::pool(
-            memory: &mut [f32], positions: usize, input: Span, weights: Option<Span>, groups: usize, is_mean: bool,
-            output: Span
-        );
-        lanes::softmax_down(memory: &mut [f32], positions: usize, input: Span, output: Span);
-        lanes::attend(memory: &mut [f32], positions: usize, call: &Attend);
-        lanes::choose(
-            memory: &mut [f32], rows: usize, condition: Span, then: Span, otherwise: Span, output: Span
-        );
-        reduce::reduce(memory: &mut [f32], rows: usize, how: Reduce, inner: usize, input: Span, output: Span);
-        lanes::view(memory: &mut [f32], rows: usize, input: Span, places: &Places, output: Span);
-        transposed::matmul_transposed(memory: &mut [f32], rows: usize, call: &MatMul, steps: [usize; 2]);
     }
 
     /// Lanes 0 to 7 and 8 to 15. Private, so that only the functions above make it: holding one proves the CPU.
@@ -142,6 +68,8 @@ mod present {
 
     // SAFETY of every block below: the CPU has the set, and pointers are good for the lanes that the trait names.
     impl Lanes for Avx2 {
+        const WIDEST: usize = 1;
+
         #[inline(always)]
         unsafe fn splat(value: f32) -> Self {
             // SAFETY: as said above.

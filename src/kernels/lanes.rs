@@ -9,12 +9,16 @@ use super::functions::{activate, share};
 use super::panels::{Element, PANEL};
 use super::tile::{Layer, Matrix, StoredF32, row_of_panels};
 use super::{Activation, Attend, Combine, Places, Pooling, Rows, Span, Start, Table, rare};
+use std::hint::black_box;
 
 /// Sixteen f32.
 ///
 /// # Safety
 /// All methods: the CPU has the instructions of the set. Pointers: valid for the lanes that are read or written.
 pub trait Lanes: Copy {
+    /// Panels side by side in a tile of several rows: as many as the registers hold 6 rows of.
+    const WIDEST: usize;
+
     unsafe fn splat(value: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
     /// The first `count` (1 to 16) lanes; the others are zero.
@@ -55,6 +59,27 @@ pub trait Lanes: Copy {
     unsafe fn store_trees(sums: [Self; 4], to: *mut f32);
     /// Asks for the cache line at `from`.
     unsafe fn prefetch(from: *const u8);
+}
+
+/// Multiplies and adds in registers alone, `turns` times; returns how many operations that were. What a kernel can reach.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+pub unsafe fn spin<L: Lanes>(turns: usize) -> usize {
+    const SUMS: usize = 12;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (factor, addend) = (L::splat(black_box(0.5)), L::splat(black_box(1.0)));
+        let mut sums = [L::splat(black_box(1.0)); SUMS];
+        for _ in 0..turns {
+            for sum in &mut sums {
+                *sum = sum.fma(factor, addend);
+            }
+        }
+        black_box(sums.into_iter().fold(0.0, |all, sum| all + sum.tree()));
+    }
+    2 * 16 * SUMS * turns
 }
 
 /// The first column and the count of each chunk of up to 16 columns. An iterator, and not a function that takes one:

@@ -3,8 +3,8 @@
 use super::functions::is_cheap;
 use super::panels::Element;
 use super::{
-    Activation, Attend, Combine, Dense, Generated, MatMul, Places, Pooling, Reduce, Span, Start, Table, avx2, scalar,
-    select, wide,
+    Activation, Attend, Combine, Dense, Generated, MatMul, Places, Pooling, Reduce, Span, Start, Table, avx2, avx512,
+    scalar, select, wide,
 };
 use std::fmt;
 
@@ -35,7 +35,73 @@ pub(super) struct Functions {
     pub reduce: unsafe fn(&mut [f32], usize, Reduce, usize, Span, Span),
     pub view: unsafe fn(&mut [f32], usize, Span, &Places, Span),
     pub matmul_transposed: unsafe fn(&mut [f32], usize, &MatMul, [usize; 2]),
+    pub spin: unsafe fn(usize) -> usize,
 }
+
+/// The table of a set: every kernel of `lanes`, `tile` and the like over its lanes, compiled with its features.
+macro_rules! kernel_set {
+    ($set:literal, $lanes:ty, $features:literal, $tile:literal) => {
+        pub const FUNCTIONS: $crate::kernels::list::Functions = {
+            use $crate::kernels::*;
+            kernel_set! { @table $set, $lanes, $features, $tile;
+                tile::dense(memory: &mut [f32], rows: usize, call: &Dense<'_>);
+                lanes::unary(memory: &mut [f32], rows: usize, activation: Activation, input: Span, output: Span);
+                tile::generated(memory: &mut [f32], rows: usize, call: &Generated<'_>);
+                lanes::combine(memory: &mut [f32], rows: usize, how: Combine, left: Span, right: Span, output: Span);
+                lanes::affine(
+                    memory: &mut [f32], rows: usize, input: Span, scale: &[f32], shift: &[f32], output: Span
+                );
+                lanes::softmax(memory: &mut [f32], rows: usize, input: Span, output: Span);
+                lanes::layer_norm(
+                    memory: &mut [f32], rows: usize, input: Span, scale: &[f32], shift: &[f32], epsilon: f32,
+                    output: Span
+                );
+                lanes::normalize(memory: &mut [f32], rows: usize, input: Span, epsilon: f32, output: Span);
+                lanes::dot(memory: &mut [f32], rows: usize, left: Span, right: Span, groups: usize, output: Span);
+                lanes::mixture(memory: &mut [f32], rows: usize, gate: Span, experts: &[Span], output: Span);
+                lanes::copy(memory: &mut [f32], rows: usize, input: Span, output: Span);
+                lanes::gather(memory: &mut [f32], table: Table<'_>, ids: &[u32], output: Span);
+                lanes::gather_pooled(
+                    memory: &mut [f32], table: Table<'_>, ids: &[u32], row_offsets: &[u32], pooling: Pooling,
+                    output: Span
+                );
+                lanes::pool(
+                    memory: &mut [f32], positions: usize, input: Span, weights: Option<Span>, groups: usize,
+                    is_mean: bool, output: Span
+                );
+                lanes::softmax_down(memory: &mut [f32], positions: usize, input: Span, output: Span);
+                lanes::attend(memory: &mut [f32], positions: usize, call: &Attend);
+                lanes::choose(
+                    memory: &mut [f32], rows: usize, condition: Span, then: Span, otherwise: Span, output: Span
+                );
+                reduce::reduce(memory: &mut [f32], rows: usize, how: Reduce, inner: usize, input: Span, output: Span);
+                lanes::view(memory: &mut [f32], rows: usize, input: Span, places: &Places, output: Span);
+                transposed::matmul_transposed(memory: &mut [f32], rows: usize, call: &MatMul, steps: [usize; 2]);
+                lanes::spin(turns: usize) -> usize;
+            }
+        };
+    };
+    (@table $set:literal, $lanes:ty, $features:literal, $tile:literal;
+     $($module:ident::$name:ident($($argument:ident: $type:ty),*) $(-> $out:ty)?;)*) => {{
+        $(
+            #[target_feature(enable = $features)]
+            fn $name($($argument: $type),*) $(-> $out)? {
+                // SAFETY: this function is called through `Functions`, whose callers checked the CPU and the arguments.
+                unsafe { $module::$name::<$lanes>($($argument),*) }
+            }
+        )*
+        list::Functions {
+            name: $set,
+            dense_names: [
+                [concat!($set, "-f32-1x64"), concat!($set, "-f32-", $tile)],
+                [concat!($set, "-f32f16f32-1x64"), concat!($set, "-f32f16f32-", $tile)],
+                [concat!($set, "-f32bf16f32-1x64"), concat!($set, "-f32bf16f32-", $tile)],
+            ],
+            $($name,)*
+        }
+    }};
+}
+pub(super) use kernel_set;
 
 /// One instruction set, ready to call on this CPU.
 pub struct Kernels {
@@ -44,10 +110,11 @@ pub struct Kernels {
 }
 
 /// Every set, slowest first. A new set is a line here.
-static LIST: [Kernels; 3] = [
+static LIST: [Kernels; 4] = [
     Kernels { functions: scalar::FUNCTIONS, is_available: || true },
     Kernels { functions: wide::FUNCTIONS, is_available: || true },
     Kernels { functions: avx2::FUNCTIONS, is_available: avx2::is_available },
+    Kernels { functions: avx512::FUNCTIONS, is_available: avx512::is_available },
 ];
 
 /// A kernel set was asked for by a name that does not exist, or that this CPU cannot run.
@@ -95,6 +162,12 @@ impl Kernels {
     /// The name of the dense kernel for weights of `element` and that many rows.
     pub fn dense_name(&self, element: Element, rows: usize) -> &'static str {
         self.functions.dense_names[element as usize][usize::from(rows > 2)]
+    }
+
+    /// Multiplies and adds in registers alone, `turns` times; returns how many operations that were.
+    pub fn spin(&self, turns: usize) -> usize {
+        // SAFETY: the CPU has the set (`select`).
+        unsafe { (self.functions.spin)(turns) }
     }
 
     /// Runs a dense layer. Input and output may not overlap.

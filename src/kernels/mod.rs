@@ -11,9 +11,12 @@
 //! [`rare`] are one code for all. `scalar` is the readable truth, the others are tested against it.
 
 mod avx2;
+mod avx512;
 mod functions;
 mod lanes;
 mod list;
+#[cfg(feature = "cli")]
+pub mod meter;
 mod panels;
 mod places;
 mod rare;

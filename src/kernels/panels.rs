@@ -15,6 +15,8 @@ pub enum Element {
 }
 
 impl Element {
+    pub const ALL: [Element; 3] = [Element::F32, Element::F16, Element::Bf16];
+
     /// Bytes of one element.
     pub fn size(self) -> usize {
         match self {

@@ -8,6 +8,7 @@ use super::{
     functions, rare,
 };
 use half::{bf16, f16};
+use std::hint::black_box;
 
 pub(super) const FUNCTIONS: Functions = Functions {
     name: "scalar",
@@ -36,7 +37,17 @@ pub(super) const FUNCTIONS: Functions = Functions {
     reduce,
     view,
     matmul_transposed,
+    spin,
 };
+
+fn spin(turns: usize) -> usize {
+    let mut sum = black_box(1.0f32);
+    for _ in 0..turns {
+        sum = sum.mul_add(black_box(0.5), 1.0);
+    }
+    black_box(sum);
+    2 * turns
+}
 
 fn at(span: Span, row: usize, column: usize) -> usize {
     span.offset + row * span.stride + column

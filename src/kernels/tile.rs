@@ -2,15 +2,15 @@
 //!
 //! # Dense
 //! ```text
-//! for each panel of 16 outputs                  the panel stays in cache while all rows pass
+//! for each panel of 16 outputs, or 4 of them    they stay in cache while all rows pass
 //!     for each strip of up to 6 rows
-//!         acc[row] = start                      6 x 2 registers of 8 lanes, 2 for weights, 1 for the input
+//!         acc[row] = start                      6 x 2 registers of 8 lanes, or 6 x 4 of 16; some for weights
 //!         for k ascending
 //!             w = panel[k]                      widened to f32
 //!             acc[row] = fma(x[row][k], w, acc[row])
 //!         out[row] = activation(addend + acc[row])
 //! ```
-//! One or two rows cannot hide the latency of FMA in one panel: they take several panels side by side. Weights are not
+//! Fewer panels than registers hold side by side have strips of 12 rows. One or two rows cannot hide the latency of FMA in one panel: they take several panels side by side. Weights are not
 //! prefetched: panels are read in order, and a prefetch made one row slower (reference figures: 10 to 45 %).
 //!
 //! # Generated
@@ -64,7 +64,7 @@ impl Stored for StoredBf16 {
     }
 }
 
-/// Rows of the tile: 12 of 16 registers are accumulators where a register has 8 lanes.
+/// Rows of the tile: 12 of 16 registers are accumulators where a register has 8 lanes, 24 of 32 where it has 16.
 const ROWS: usize = 6;
 
 /// Rows of a computed matrix that are copied together.
@@ -138,9 +138,7 @@ unsafe fn dense_of<L: Lanes, S: Stored>(memory: &mut [f32], rows: usize, call: &
             }
             return;
         }
-        for panel in 0..output.width.div_ceil(PANEL) {
-            panel_of_rows::<L, S>(memory, rows, panel, matrix.skip(panel), &layer);
-        }
+        rows_of_panels::<L, S>(memory, rows, matrix, &layer);
     }
 }
 
@@ -169,9 +167,7 @@ pub unsafe fn generated<L: Lanes>(memory: &mut [f32], rows: usize, call: &Genera
                 row_of_panels::<L, StoredF32>(base, row, matrix(row), &layer);
             }
         } else if rows <= if is_near { UNCOPIED } else { ROWS } {
-            for panel in 0..output.width.div_ceil(PANEL) {
-                panel_of_rows::<L, StoredF32>(base, rows, panel, matrix(0).skip(panel), &layer);
-            }
+            rows_of_panels::<L, StoredF32>(base, rows, matrix(0), &layer);
         } else {
             for panel in 0..output.width.div_ceil(PANEL) {
                 panel_of_blocks::<L>(base, rows, panel, matrix(0).skip(panel), &layer);
@@ -213,7 +209,34 @@ unsafe fn panel_of_blocks<L: Lanes>(memory: *mut f32, rows: usize, panel: usize,
     }
 }
 
-/// All rows by the first panel of `matrix`, in strips of nearly equal height.
+/// All rows by all panels, as many side by side as the registers hold 6 rows of.
+///
+/// # Safety
+/// As [`tile`].
+#[inline(always)]
+unsafe fn rows_of_panels<L: Lanes, S: Stored>(memory: *mut f32, rows: usize, matrix: Matrix, layer: &Layer<'_>) {
+    let panels = layer.output.width.div_ceil(PANEL);
+    let mut panel = 0;
+    // SAFETY: the caller's promise; no panel is beyond `panels`.
+    unsafe {
+        if L::WIDEST == 4 {
+            while panel + 4 <= panels {
+                strips::<L, S, 4>(memory, rows, panel, matrix.skip(panel), layer);
+                panel += 4;
+            }
+            if panel + 2 <= panels {
+                strips::<L, S, 2>(memory, rows, panel, matrix.skip(panel), layer);
+                panel += 2;
+            }
+        }
+        while panel < panels {
+            strips::<L, S, 1>(memory, rows, panel, matrix.skip(panel), layer);
+            panel += 1;
+        }
+    }
+}
+
+/// All rows by the first panel of `matrix`.
 ///
 /// # Safety
 /// As [`tile`].
@@ -225,18 +248,44 @@ pub(super) unsafe fn panel_of_rows<L: Lanes, S: Stored>(
     matrix: Matrix,
     layer: &Layer<'_>,
 ) {
-    let strips = rows.div_ceil(ROWS);
+    // SAFETY: the caller's promise.
+    unsafe { strips::<L, S, 1>(memory, rows, panel, matrix, layer) }
+}
+
+/// All rows by the first `P` panels of `matrix`: in strips of 12 rows, if the registers hold so many, and in such of nearly
+/// equal height up to 6.
+///
+/// # Safety
+/// As [`tile`].
+#[inline(always)]
+unsafe fn strips<L: Lanes, S: Stored, const P: usize>(
+    memory: *mut f32,
+    rows: usize,
+    panel: usize,
+    matrix: Matrix,
+    layer: &Layer<'_>,
+) {
+    let mut row = 0;
+    if 2 * P <= L::WIDEST {
+        while row + 2 * ROWS <= rows {
+            // SAFETY: the caller's promise.
+            unsafe { tile::<L, S, 12, P>(memory, row, panel, matrix, layer) };
+            row += 2 * ROWS;
+        }
+    }
+    let (done, rest) = (row, rows - row);
+    let strips = rest.div_ceil(ROWS);
     for strip in 0..strips {
-        let (first, end) = (rows * strip / strips, rows * (strip + 1) / strips);
+        let (first, end) = (done + rest * strip / strips, done + rest * (strip + 1) / strips);
         // SAFETY: the caller's promise.
         unsafe {
             match end - first {
-                6 => tile::<L, S, 6, 1>(memory, first, panel, matrix, layer),
-                5 => tile::<L, S, 5, 1>(memory, first, panel, matrix, layer),
-                4 => tile::<L, S, 4, 1>(memory, first, panel, matrix, layer),
-                3 => tile::<L, S, 3, 1>(memory, first, panel, matrix, layer),
-                2 => tile::<L, S, 2, 1>(memory, first, panel, matrix, layer),
-                _ => tile::<L, S, 1, 1>(memory, first, panel, matrix, layer),
+                6 => tile::<L, S, 6, P>(memory, first, panel, matrix, layer),
+                5 => tile::<L, S, 5, P>(memory, first, panel, matrix, layer),
+                4 => tile::<L, S, 4, P>(memory, first, panel, matrix, layer),
+                3 => tile::<L, S, 3, P>(memory, first, panel, matrix, layer),
+                2 => tile::<L, S, 2, P>(memory, first, panel, matrix, layer),
+                _ => tile::<L, S, 1, P>(memory, first, panel, matrix, layer),
             }
         }
     }
@@ -270,6 +319,20 @@ pub(super) unsafe fn row_of_panels<L: Lanes, S: Stored>(
     }
 }
 
+/// `body` for each row of up to 12. A loop is unrolled by the compiler too late for large tiles: their sums would be kept on
+/// the stack.
+macro_rules! each_row {
+    ($r:ident of $R:ident: $body:expr) => {
+        each_row!(@ $r $R $body; 0 1 2 3 4 5 6 7 8 9 10 11)
+    };
+    (@ $r:ident $R:ident $body:expr; $($row:literal)*) => {
+        {$(if $row < $R {
+            let $r = $row;
+            $body
+        })*}
+    };
+}
+
 /// `R` rows from `row` by `P` panels from `panel`, which `matrix` begins with.
 ///
 /// # Safety
@@ -289,25 +352,29 @@ unsafe fn tile<L: Lanes, S: Stored, const R: usize, const P: usize>(
             |span: Span, r: usize, p: usize| memory.add(span.offset + (row + r) * span.stride + (panel + p) * PANEL);
         let count = |p: usize| (output.width - (panel + p) * PANEL).min(PANEL);
 
-        let mut sums = [[L::splat(0.0); P]; R];
+        // Where sums begin and end. Loops that are not unrolled read it by index and so keep it on the stack, where the sums
+        // themselves must not be: hidden from the compiler, the two stay apart.
+        let mut ends = [[L::splat(0.0); P]; R];
         match layer.start {
             Start::Zero => {}
             Start::Bias => {
                 for p in 0..P {
                     let bias = L::load(layer.bias.as_ptr().add((panel + p) * PANEL));
-                    for sums in &mut sums {
-                        sums[p] = bias;
+                    for ends in &mut ends {
+                        ends[p] = bias;
                     }
                 }
             }
             Start::Span(span) => {
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    for (p, sum) in sums.iter_mut().enumerate() {
-                        *sum = read(cell(span, r, p), count(p));
+                for (r, ends) in ends.iter_mut().enumerate() {
+                    for (p, end) in ends.iter_mut().enumerate() {
+                        *end = read(cell(span, r, p), count(p));
                     }
                 }
             }
         }
+        let mut sums = [[L::splat(0.0); P]; R];
+        each_row!(r of R: for p in 0..P { sums[r][p] = ends[r][p]; });
 
         let last = if matrix.is_padded { PANEL } else { count(P - 1) };
         let inputs = memory.add(input.offset + row * input.stride).cast_const();
@@ -318,17 +385,18 @@ unsafe fn tile<L: Lanes, S: Stored, const R: usize, const P: usize>(
                 let from = from.add(p * matrix.panel_bytes);
                 *w = if p + 1 < P || last == PANEL { S::load(from) } else { L::load_part(from.cast(), last) };
             }
-            for (r, sums) in sums.iter_mut().enumerate() {
+            each_row!(r of R: {
                 let x = L::splat(*inputs.add(r * input.stride + k));
                 for p in 0..P {
-                    sums[p] = x.fma(w[p], sums[p]);
+                    sums[r][p] = x.fma(w[p], sums[r][p]);
                 }
-            }
+            });
         }
 
-        for (r, sums) in sums.iter().enumerate() {
-            for (p, sum) in sums.iter().enumerate() {
-                let mut value = *sum;
+        each_row!(r of R: for p in 0..P { ends[r][p] = sums[r][p]; });
+        for (r, ends) in ends.iter().enumerate() {
+            for (p, end) in ends.iter().enumerate() {
+                let mut value = *end;
                 if let Some(addend) = layer.addend {
                     value = read::<L>(cell(addend, r, p), count(p)).add(value);
                 }

@@ -38,6 +38,7 @@ pub(super) const FUNCTIONS: Functions = Functions {
     reduce: reduce::reduce::<Portable>,
     view: lanes::view::<Portable>,
     matmul_transposed: transposed::matmul_transposed::<Portable>,
+    spin: lanes::spin::<Portable>,
 };
 
 /// Lanes 0 to 7 and 8 to 15.
@@ -121,6 +122,8 @@ fn round_to_odd(sum: f64, error: f64) -> f64 {
 
 // The methods are safe but for their pointers, which the trait's callers answer for.
 impl Lanes for Portable {
+    const WIDEST: usize = 1;
+
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
         Self([f32x8::splat(value); 2])

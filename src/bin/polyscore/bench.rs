@@ -51,11 +51,7 @@ struct Measured {
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    if let Some(core) = arguments.pin
-        && !core_affinity::set_for_current(core_affinity::CoreId { id: core })
-    {
-        return Err(Failure(format!("--pin: this process cannot run on core {core}")));
-    }
+    crate::pin(arguments.pin)?;
     let model = arguments.open.open()?;
     let mut scorer = model.scorer()?;
     let mut measured = Vec::new();

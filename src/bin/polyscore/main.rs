@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod inspect;
+mod kernels;
 mod requests;
 mod score;
 
@@ -46,6 +47,8 @@ enum Verb {
     Score(score::Arguments),
     /// Measures latency, allocations, and the share of each step
     Bench(bench::Arguments),
+    /// Measure the dense kernels against what this CPU gives at most
+    Kernels(kernels::Arguments),
 }
 
 /// Options of all verbs that open a model.
@@ -53,7 +56,7 @@ enum Verb {
 struct Open {
     /// The model: a .safetensors file, or the .safetensors.index.json of a sharded set
     model: PathBuf,
-    /// Kernel set: scalar, portable or avx2 [default: the environment's POLYSCORE_ISA, else the best of the CPU]
+    /// Kernel set: scalar, portable, avx2 or avx512 [default: the environment's POLYSCORE_ISA, else the best of the CPU]
     #[arg(long)]
     isa: Option<String>,
     /// Type in which dense weights are held [default: as stored]
@@ -117,6 +120,16 @@ impl Open {
     }
 }
 
+/// Keeps this thread on a core.
+fn pin(core: Option<usize>) -> Result<(), Failure> {
+    match core {
+        Some(core) if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) => {
+            Err(Failure(format!("--pin: this process cannot run on core {core}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Why a verb failed, as it is printed after `error: `.
 struct Failure(String);
 
@@ -144,6 +157,7 @@ fn main() -> ExitCode {
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Score(arguments) => score::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
+        Verb::Kernels(arguments) => kernels::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,261 @@
+//! AVX-512 with VNNI, one level: Intel since Cascade Lake, AMD since Zen 4.
+//!
+//! Register budget of the 6x64 dense tile: 24 accumulators, 4 of weights, 1 broadcast input, of 32. From 28 accumulators on
+//! the compiler spills.
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) use absent::{FUNCTIONS, is_available};
+#[cfg(target_arch = "x86_64")]
+pub(super) use present::{FUNCTIONS, is_available};
+
+#[cfg(not(target_arch = "x86_64"))]
+mod absent {
+    use crate::kernels::list::Functions;
+    use crate::kernels::scalar;
+
+    pub const FUNCTIONS: Functions = Functions { name: "avx512", ..scalar::FUNCTIONS };
+
+    pub fn is_available() -> bool {
+        false
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod present {
+    use crate::kernels::lanes::Lanes;
+    use crate::kernels::list::kernel_set;
+    use std::arch::x86_64::*;
+
+    kernel_set! { "avx512", Avx512, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", "6x64" }
+
+    pub fn is_available() -> bool {
+        is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vnni")
+    }
+
+    /// Private, so that only the functions above make it: holding one proves the CPU.
+    #[derive(Clone, Copy)]
+    struct Avx512(__m512);
+
+    /// The two upper steps of the tree.
+    #[inline(always)]
+    unsafe fn four(sums: Avx512) -> __m128 {
+        // SAFETY: the holder of lanes has the CPU.
+        unsafe {
+            let eight = _mm256_add_ps(_mm512_castps512_ps256(sums.0), _mm512_extractf32x8_ps::<1>(sums.0));
+            _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight))
+        }
+    }
+
+    /// The first `count` lanes.
+    #[inline(always)]
+    fn mask(count: usize) -> __mmask16 {
+        ((1u32 << count) - 1) as __mmask16
+    }
+
+    // SAFETY of every block below: the CPU has the set, and pointers are good for the lanes that the trait names.
+    impl Lanes for Avx512 {
+        const WIDEST: usize = 4;
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            // SAFETY: as said above.
+            unsafe { Self(_mm512_set1_ps(value)) }
+        }
+
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: as said above.
+            unsafe { Self(_mm512_loadu_ps(from)) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_part(from: *const f32, count: usize) -> Self {
+            // SAFETY: as said above; masked lanes are not read.
+            unsafe { Self(_mm512_maskz_loadu_ps(mask(count), from)) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_f16(from: *const u16) -> Self {
+            // SAFETY: as said above.
+            unsafe { Self(_mm512_cvtph_ps(_mm256_loadu_si256(from.cast()))) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_bf16(from: *const u16) -> Self {
+            // SAFETY: as said above.
+            unsafe {
+                let words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+                Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(words)))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: as said above.
+            unsafe { _mm512_storeu_ps(to, self.0) }
+        }
+
+        #[inline(always)]
+        unsafe fn store_part(self, to: *mut f32, count: usize) {
+            // SAFETY: as said above; masked lanes are not written.
+            unsafe { _mm512_mask_storeu_ps(to, mask(count), self.0) }
+        }
+
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: as said above.
+            unsafe { Self(_mm512_add_ps(self.0, other.0)) }
+        }
+
+        #[inline(always)]
+        unsafe fn sub(self, other: Self) -> Self {
+            // SAFETY: as said above.
+            unsafe { Self(_mm512_sub_ps(self.0, other.0)) }
+        }
+
+        #[inline(always)]
+        unsafe fn mul(self, other: Self) -> Self {
+            // SAFETY: as said above.
+            unsafe { Self(_mm512_mul_ps(self.0, other.0)) }
+        }
+
+        #[inline(always)]
+        unsafe fn div(self, other: Self) -> Self {
+            // SAFETY: as said above.
+            unsafe { Self(_mm512_div_ps(self.0, other.0)) }
+        }
+
+        #[inline(always)]
+        unsafe fn fma(self, factor: Self, addend: Self) -> Self {
+            // SAFETY: as said above.
+            unsafe { Self(_mm512_fmadd_ps(self.0, factor.0, addend.0)) }
+        }
+
+        #[inline(always)]
+        unsafe fn max(self, other: Self) -> Self {
+            // SAFETY: as said above.
+            unsafe { Self(_mm512_max_ps(self.0, other.0)) }
+        }
+
+        #[inline(always)]
+        unsafe fn min(self, other: Self) -> Self {
+            // SAFETY: as said above.
+            unsafe { Self(_mm512_min_ps(self.0, other.0)) }
+        }
+
+        #[inline(always)]
+        unsafe fn round(self) -> Self {
+            const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+            // SAFETY: as said above.
+            unsafe { Self(_mm512_roundscale_ps::<NEAREST>(self.0)) }
+        }
+
+        #[inline(always)]
+        unsafe fn power_of_two(self) -> Self {
+            // SAFETY: as said above.
+            unsafe {
+                let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(self.0), _mm512_set1_epi32(127));
+                Self(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent)))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn sqrt(self) -> Self {
+            // SAFETY: as said above.
+            unsafe { Self(_mm512_sqrt_ps(self.0)) }
+        }
+
+        #[inline(always)]
+        unsafe fn abs(self) -> Self {
+            // SAFETY: as said above.
+            unsafe { Self(_mm512_andnot_ps(_mm512_set1_ps(-0.0), self.0)) }
+        }
+
+        #[inline(always)]
+        unsafe fn negate(self) -> Self {
+            // SAFETY: as said above.
+            unsafe { Self(_mm512_xor_ps(_mm512_set1_ps(-0.0), self.0)) }
+        }
+
+        #[inline(always)]
+        unsafe fn copysign(self, sign: Self) -> Self {
+            // SAFETY: as said above.
+            unsafe {
+                let bit = _mm512_set1_ps(-0.0);
+                Self(_mm512_or_ps(_mm512_andnot_ps(bit, self.0), _mm512_and_ps(bit, sign.0)))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn select_less(self, bound: Self, then: Self, other: Self) -> Self {
+            // SAFETY: as said above.
+            unsafe {
+                let is_less = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, bound.0);
+                Self(_mm512_mask_blend_ps(is_less, other.0, then.0))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn select_equal(self, equal: Self, then: Self, other: Self) -> Self {
+            // SAFETY: as said above.
+            unsafe {
+                let is_equal = _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(self.0, equal.0);
+                Self(_mm512_mask_blend_ps(is_equal, other.0, then.0))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn floor(self) -> Self {
+            const DOWN: i32 = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
+            // SAFETY: as said above.
+            unsafe { Self(_mm512_roundscale_ps::<DOWN>(self.0)) }
+        }
+
+        #[inline(always)]
+        unsafe fn split(self) -> (Self, Self) {
+            // SAFETY: as said above.
+            unsafe {
+                let root = _mm512_set1_epi32(std::f32::consts::FRAC_1_SQRT_2.to_bits() as i32);
+                let above = _mm512_sub_epi32(_mm512_castps_si512(self.0), root);
+                let rest = _mm512_and_si512(above, _mm512_set1_epi32(0x7f_ffff));
+                let mantissa = _mm512_castsi512_ps(_mm512_add_epi32(rest, root));
+                (Self(mantissa), Self(_mm512_cvtepi32_ps(_mm512_srai_epi32::<23>(above))))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn tree(self) -> f32 {
+            // SAFETY: as said above.
+            unsafe {
+                let four = four(self);
+                let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+                _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn store_trees(sums: [Self; 4], to: *mut f32) {
+            // SAFETY: as said above.
+            unsafe {
+                let [a, b, c, d] = [four(sums[0]), four(sums[1]), four(sums[2]), four(sums[3])];
+                let left = _mm_add_ps(_mm_movelh_ps(a, b), _mm_movehl_ps(b, a));
+                let right = _mm_add_ps(_mm_movelh_ps(c, d), _mm_movehl_ps(d, c));
+                let even = _mm_shuffle_ps::<0b10_00_10_00>(left, right);
+                _mm_storeu_ps(to, _mm_add_ps(even, _mm_shuffle_ps::<0b11_01_11_01>(left, right)));
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn prefetch(from: *const u8) {
+            // SAFETY: a prefetch cannot fault.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+        }
+    }
+}
