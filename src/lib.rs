@@ -89,7 +89,7 @@ pub use scorer::Scorer;
 #[doc(hidden)]
 pub mod meter {
     pub use crate::kernels::meter::{Measured, measure};
-    pub use crate::kernels::{Element, Kernels};
+    pub use crate::kernels::{Kernels, Weight};
 }
 
 #[cfg(doctest)]

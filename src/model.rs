@@ -287,8 +287,10 @@ fn views(columns: &[GoldenColumn]) -> Vec<Column<'_>> {
 fn golden_bound(tolerance: f64, options: &OpenOptions) -> f64 {
     let usual = match options.precision {
         None | Some(Precision::F32) => 0.0,
+        Some(Precision::Int12) => 5e-3,
         Some(Precision::F16) => 5e-3,
         Some(Precision::Bf16) => 2e-2,
+        Some(Precision::Int8) => 5e-2,
     };
     options.max_error.unwrap_or(tolerance.max(usual))
 }

@@ -84,7 +84,10 @@ fn check_says_what_it_proved_or_what_is_wrong() {
         );
     }
     let (code, _, error) = run(&["check", path(&model), "--isa", "sse9"], "");
-    assert_eq!((code, error.as_str()), (1, "error: isa: `sse9` is not one of scalar, portable, avx2, avx512\n"));
+    assert_eq!(
+        (code, error.as_str()),
+        (1, "error: isa: `sse9` is not one of scalar, portable, avx2, avx512, avx512bf16\n")
+    );
 }
 
 #[test]
@@ -101,7 +104,10 @@ fn the_environment_chooses_the_kernel_set_unless_an_option_does() {
     let (ok, text) = check("scalar", &["--isa", "portable"]);
     assert!(ok && text.contains("with portable"), "{text}");
     let (ok, text) = check("neon", &[]);
-    assert!(!ok && text == "error: POLYSCORE_ISA: `neon` is not one of scalar, portable, avx2, avx512\n", "{text}");
+    assert!(
+        !ok && text == "error: POLYSCORE_ISA: `neon` is not one of scalar, portable, avx2, avx512, avx512bf16\n",
+        "{text}"
+    );
     assert!(check("", &[]).0, "an empty variable is none");
 }
 

@@ -167,6 +167,8 @@ fn options(given: Option<polyscore_open_options>) -> Result<OpenOptions, Failure
         1 => Some(Precision::F32),
         2 => Some(Precision::F16),
         3 => Some(Precision::Bf16),
+        4 => Some(Precision::Int12),
+        5 => Some(Precision::Int8),
         _ => return invalid("precision"),
     };
     options.split = match given.no_split {

@@ -21,8 +21,10 @@ mod absent {
 
 #[cfg(target_arch = "x86_64")]
 mod present {
+    use crate::kernels::dots::{self, Bytes, Dot, Pairs, Words};
     use crate::kernels::lanes::Lanes;
     use crate::kernels::list::kernel_set;
+    use crate::kernels::tile;
     use std::arch::x86_64::*;
 
     kernel_set! { "avx2", Avx2, "avx2,fma,f16c", "6x16" }
@@ -63,6 +65,16 @@ mod present {
         unsafe {
             let eight = _mm256_add_ps(sums.0[0], sums.0[1]);
             _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight))
+        }
+    }
+
+    /// Integers from -32768 to 32767, in order.
+    #[inline(always)]
+    unsafe fn words(lanes: Avx2) -> __m256i {
+        // SAFETY: the holder of lanes has the CPU.
+        unsafe {
+            let packed = _mm256_packs_epi32(_mm256_cvtps_epi32(lanes.0[0]), _mm256_cvtps_epi32(lanes.0[1]));
+            _mm256_permute4x64_epi64::<0b11_01_10_00>(packed)
         }
     }
 
@@ -127,6 +139,40 @@ mod present {
                 let [low, high] = masks(count);
                 _mm256_maskstore_ps(to, low, self.0[0]);
                 _mm256_maskstore_ps(to.wrapping_add(8), high, self.0[1]);
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn store_bytes(self, to: *mut u8) {
+            // SAFETY: as said above.
+            unsafe {
+                let words = words(self);
+                let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+                _mm_storeu_si128(to.cast(), bytes);
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn store_words(self, to: *mut i16) {
+            // SAFETY: as said above.
+            unsafe { _mm256_storeu_si256(to.cast(), words(self)) }
+        }
+
+        #[inline(always)]
+        unsafe fn store_bf16(self, to: *mut u16) {
+            // SAFETY: as said above.
+            unsafe {
+                let mut halves = [_mm256_setzero_si256(); 2];
+                for (half, lanes) in halves.iter_mut().zip(self.0) {
+                    let bits = _mm256_castps_si256(lanes);
+                    let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+                    let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+                    let is_nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(lanes, lanes));
+                    let rounded = _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7fc0_0000), is_nan);
+                    *half = _mm256_srli_epi32::<16>(rounded);
+                }
+                let packed = _mm256_packus_epi32(halves[0], halves[1]);
+                _mm256_storeu_si256(to.cast(), _mm256_permute4x64_epi64::<0b11_01_10_00>(packed));
             }
         }
 
@@ -300,6 +346,136 @@ mod present {
         unsafe fn prefetch(from: *const u8) {
             // SAFETY: a prefetch cannot fault.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+        }
+    }
+
+    /// Quadruples are multiplied as two pairs of 16-bit integers, whose products no sum of two overflows; the two sums of an
+    /// output lie side by side.
+    impl Dot<Bytes> for Avx2 {
+        type Sums = [__m256i; 4];
+        type Line = [__m256i; 4];
+        const ROWS: usize = 2;
+        const WIDEST: usize = 1;
+
+        #[inline(always)]
+        unsafe fn none() -> [__m256i; 4] {
+            // SAFETY: as said above.
+            unsafe { [_mm256_setzero_si256(); 4] }
+        }
+
+        #[inline(always)]
+        unsafe fn line(from: *const u8) -> [__m256i; 4] {
+            // SAFETY: as said above.
+            unsafe {
+                let mut line = [_mm256_setzero_si256(); 4];
+                for (quarter, words) in line.iter_mut().enumerate() {
+                    *words = _mm256_cvtepi8_epi16(_mm_loadu_si128(from.add(quarter * 16).cast()));
+                }
+                line
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn dot(mut sums: [__m256i; 4], line: &[__m256i; 4], word: *const u8) -> [__m256i; 4] {
+            // SAFETY: as said above.
+            unsafe {
+                let inputs = _mm_cvtepu8_epi16(_mm_cvtsi32_si128(word.cast::<i32>().read_unaligned()));
+                let inputs = _mm256_broadcastq_epi64(inputs);
+                for (sum, words) in sums.iter_mut().zip(line) {
+                    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(inputs, *words));
+                }
+                sums
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn floats(sums: [__m256i; 4], zero: i32, totals: *const i32) -> Self {
+            // SAFETY: as said above.
+            unsafe {
+                let mut lanes = [_mm256_setzero_ps(); 2];
+                for (half, lanes) in lanes.iter_mut().enumerate() {
+                    let sums = _mm256_hadd_epi32(sums[2 * half], sums[2 * half + 1]);
+                    let sums = _mm256_permute4x64_epi64::<0b11_01_10_00>(sums);
+                    let totals = _mm256_loadu_si256(totals.add(half * 8).cast());
+                    let shift = _mm256_mullo_epi32(_mm256_set1_epi32(zero), totals);
+                    *lanes = _mm256_cvtepi32_ps(_mm256_sub_epi32(sums, shift));
+                }
+                Self(lanes)
+            }
+        }
+    }
+
+    impl Dot<Words> for Avx2 {
+        type Sums = [__m256i; 2];
+        type Line = [__m256i; 2];
+        const ROWS: usize = tile::ROWS;
+        const WIDEST: usize = 1;
+
+        #[inline(always)]
+        unsafe fn none() -> [__m256i; 2] {
+            // SAFETY: as said above.
+            unsafe { [_mm256_setzero_si256(); 2] }
+        }
+
+        #[inline(always)]
+        unsafe fn line(from: *const u8) -> [__m256i; 2] {
+            // SAFETY: as said above.
+            unsafe { [_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(32).cast())] }
+        }
+
+        #[inline(always)]
+        unsafe fn dot(sums: [__m256i; 2], line: &[__m256i; 2], word: *const u8) -> [__m256i; 2] {
+            // SAFETY: as said above.
+            unsafe {
+                let inputs = _mm256_set1_epi32(word.cast::<i32>().read_unaligned());
+                let low = _mm256_add_epi32(sums[0], _mm256_madd_epi16(inputs, line[0]));
+                [low, _mm256_add_epi32(sums[1], _mm256_madd_epi16(inputs, line[1]))]
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn floats(sums: [__m256i; 2], _zero: i32, _totals: *const i32) -> Self {
+            // SAFETY: as said above.
+            unsafe { Self([_mm256_cvtepi32_ps(sums[0]), _mm256_cvtepi32_ps(sums[1])]) }
+        }
+    }
+
+    impl Dot<Pairs> for Avx2 {
+        type Sums = Self;
+        type Line = [Self; 2];
+        const ROWS: usize = 4;
+        const WIDEST: usize = 1;
+
+        #[inline(always)]
+        unsafe fn none() -> Self {
+            // SAFETY: as said above.
+            unsafe { Self::splat(0.0) }
+        }
+
+        #[inline(always)]
+        unsafe fn line(from: *const u8) -> [Self; 2] {
+            // SAFETY: as said above.
+            unsafe {
+                let second = _mm256_set1_epi32(0xffff_0000_u32 as i32);
+                let [low, high] = [_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(32).cast())];
+                let lanes = |low, high| Self([_mm256_castsi256_ps(low), _mm256_castsi256_ps(high)]);
+                let first = lanes(_mm256_slli_epi32::<16>(low), _mm256_slli_epi32::<16>(high));
+                [first, lanes(_mm256_and_si256(low, second), _mm256_and_si256(high, second))]
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn dot(sums: Self, line: &[Self; 2], word: *const u8) -> Self {
+            // SAFETY: as said above.
+            unsafe {
+                let [first, second] = dots::pair(word);
+                Self::splat(second).fma(line[1], Self::splat(first).fma(line[0], sums))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn floats(sums: Self, _zero: i32, _totals: *const i32) -> Self {
+            sums
         }
     }
 }

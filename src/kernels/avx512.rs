@@ -4,9 +4,9 @@
 //! the compiler spills.
 
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) use absent::{FUNCTIONS, is_available};
+pub(super) use absent::{FUNCTIONS, WITH_BF16, is_available, is_available_with_bf16};
 #[cfg(target_arch = "x86_64")]
-pub(super) use present::{FUNCTIONS, is_available};
+pub(super) use present::{FUNCTIONS, WITH_BF16, is_available, is_available_with_bf16};
 
 #[cfg(not(target_arch = "x86_64"))]
 mod absent {
@@ -14,17 +14,26 @@ mod absent {
     use crate::kernels::scalar;
 
     pub const FUNCTIONS: Functions = Functions { name: "avx512", ..scalar::FUNCTIONS };
+    pub const WITH_BF16: Functions = Functions { name: "avx512bf16", ..scalar::FUNCTIONS };
 
     pub fn is_available() -> bool {
+        false
+    }
+
+    pub fn is_available_with_bf16() -> bool {
         false
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod present {
+    use crate::kernels::dots::{self, Bytes, Dot, FusedPairs, Pairs, Words};
     use crate::kernels::lanes::Lanes;
-    use crate::kernels::list::kernel_set;
+    use crate::kernels::list::{Functions, kernel_set};
+    use crate::kernels::{Dense, tile};
+    use std::arch::asm;
     use std::arch::x86_64::*;
+    use std::mem::transmute;
 
     kernel_set! { "avx512", Avx512, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", "6x64" }
 
@@ -106,6 +115,34 @@ mod present {
         unsafe fn store_part(self, to: *mut f32, count: usize) {
             // SAFETY: as said above; masked lanes are not written.
             unsafe { _mm512_mask_storeu_ps(to, mask(count), self.0) }
+        }
+
+        #[inline(always)]
+        unsafe fn store_bytes(self, to: *mut u8) {
+            // SAFETY: as said above.
+            unsafe {
+                let integers = _mm512_max_epi32(_mm512_cvtps_epi32(self.0), _mm512_setzero_si512());
+                _mm_storeu_si128(to.cast(), _mm512_cvtusepi32_epi8(integers));
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn store_words(self, to: *mut i16) {
+            // SAFETY: as said above.
+            unsafe { _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(self.0))) }
+        }
+
+        #[inline(always)]
+        unsafe fn store_bf16(self, to: *mut u16) {
+            // SAFETY: as said above.
+            unsafe {
+                let bits = _mm512_castps_si512(self.0);
+                let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+                let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+                let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
+                let rounded = _mm512_mask_mov_epi32(rounded, is_nan, _mm512_set1_epi32(0x7fc0_0000));
+                _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded)));
+            }
         }
 
         #[inline(always)]
@@ -257,5 +294,172 @@ mod present {
             // SAFETY: a prefetch cannot fault.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
         }
+    }
+
+    /// Sixteen words of inputs, all the same.
+    #[inline(always)]
+    unsafe fn repeat(word: *const u8) -> __m512i {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_set1_epi32(word.cast::<i32>().read_unaligned()) }
+    }
+
+    impl Dot<Bytes> for Avx512 {
+        type Sums = __m512i;
+        type Line = __m512i;
+        const ROWS: usize = tile::ROWS;
+        const WIDEST: usize = 4;
+
+        #[inline(always)]
+        unsafe fn none() -> __m512i {
+            // SAFETY: as said above.
+            unsafe { _mm512_setzero_si512() }
+        }
+
+        #[inline(always)]
+        unsafe fn line(from: *const u8) -> __m512i {
+            // SAFETY: as said above.
+            unsafe { _mm512_loadu_si512(from.cast()) }
+        }
+
+        #[inline(always)]
+        unsafe fn dot(sums: __m512i, line: &__m512i, word: *const u8) -> __m512i {
+            // SAFETY: as said above.
+            unsafe { _mm512_dpbusd_epi32(sums, repeat(word), *line) }
+        }
+
+        #[inline(always)]
+        unsafe fn floats(sums: __m512i, zero: i32, totals: *const i32) -> Self {
+            // SAFETY: as said above.
+            unsafe {
+                let shift = _mm512_mullo_epi32(_mm512_set1_epi32(zero), _mm512_loadu_si512(totals.cast()));
+                Self(_mm512_cvtepi32_ps(_mm512_sub_epi32(sums, shift)))
+            }
+        }
+    }
+
+    /// `vpdpwssd`, which the compiler takes apart into a product and a sum if it is told what it is.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    fn dot_of_words(mut sums: __m512i, line: __m512i, inputs: __m512i) -> __m512i {
+        // SAFETY: the instruction reads and writes these registers alone.
+        unsafe {
+            asm!("vpdpwssd {0}, {1}, {2}", inout(zmm_reg) sums, in(zmm_reg) line, in(zmm_reg) inputs,
+                options(pure, nomem, nostack, preserves_flags));
+        }
+        sums
+    }
+
+    impl Dot<Words> for Avx512 {
+        type Sums = __m512i;
+        type Line = __m512i;
+        const ROWS: usize = tile::ROWS;
+        const WIDEST: usize = 4;
+
+        #[inline(always)]
+        unsafe fn none() -> __m512i {
+            // SAFETY: as said above.
+            unsafe { _mm512_setzero_si512() }
+        }
+
+        #[inline(always)]
+        unsafe fn line(from: *const u8) -> __m512i {
+            // SAFETY: as said above.
+            unsafe { _mm512_loadu_si512(from.cast()) }
+        }
+
+        #[inline(always)]
+        unsafe fn dot(sums: __m512i, line: &__m512i, word: *const u8) -> __m512i {
+            // SAFETY: as said above.
+            unsafe { dot_of_words(sums, *line, repeat(word)) }
+        }
+
+        #[inline(always)]
+        unsafe fn floats(sums: __m512i, _zero: i32, _totals: *const i32) -> Self {
+            // SAFETY: as said above.
+            unsafe { Self(_mm512_cvtepi32_ps(sums)) }
+        }
+    }
+
+    impl Dot<Pairs> for Avx512 {
+        type Sums = Self;
+        type Line = [Self; 2];
+        const ROWS: usize = tile::ROWS;
+        const WIDEST: usize = 2;
+
+        #[inline(always)]
+        unsafe fn none() -> Self {
+            // SAFETY: as said above.
+            unsafe { Self::splat(0.0) }
+        }
+
+        #[inline(always)]
+        unsafe fn line(from: *const u8) -> [Self; 2] {
+            // SAFETY: as said above.
+            unsafe {
+                let line = _mm512_loadu_si512(from.cast());
+                let second = _mm512_and_si512(line, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+                [_mm512_slli_epi32::<16>(line), second].map(|lanes| Self(_mm512_castsi512_ps(lanes)))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn dot(sums: Self, line: &[Self; 2], word: *const u8) -> Self {
+            // SAFETY: as said above.
+            unsafe {
+                let [first, second] = dots::pair(word);
+                Self::splat(second).fma(line[1], Self::splat(first).fma(line[0], sums))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn floats(sums: Self, _zero: i32, _totals: *const i32) -> Self {
+            sums
+        }
+    }
+
+    impl Dot<FusedPairs> for Avx512 {
+        type Sums = Self;
+        type Line = __m512i;
+        const ROWS: usize = tile::ROWS;
+        const WIDEST: usize = 4;
+
+        #[inline(always)]
+        unsafe fn none() -> Self {
+            // SAFETY: as said above.
+            unsafe { Self::splat(0.0) }
+        }
+
+        #[inline(always)]
+        unsafe fn line(from: *const u8) -> __m512i {
+            // SAFETY: as said above.
+            unsafe { _mm512_loadu_si512(from.cast()) }
+        }
+
+        #[inline(always)]
+        unsafe fn dot(sums: Self, line: &__m512i, word: *const u8) -> Self {
+            // SAFETY: only `fused_pairs` comes here, and its CPU has the instruction; 512 bits are 512 bits.
+            unsafe {
+                let inputs = transmute::<__m512i, __m512bh>(repeat(word));
+                Self(_mm512_dpbf16_ps(sums.0, inputs, transmute::<__m512i, __m512bh>(*line)))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn floats(sums: Self, _zero: i32, _totals: *const i32) -> Self {
+            sums
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
+    fn fused_pairs(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
+        // SAFETY: this function is called through `Functions`, whose callers checked the CPU and the arguments.
+        unsafe { dots::dense::<Avx512, FusedPairs>(memory, rows, call) }
+    }
+
+    /// The set where the CPU multiplies pairs of bf16 too.
+    pub const WITH_BF16: Functions = Functions { name: "avx512bf16", pairs: fused_pairs, ..FUNCTIONS };
+
+    pub fn is_available_with_bf16() -> bool {
+        is_available() && is_x86_feature_detected!("avx512bf16")
     }
 }

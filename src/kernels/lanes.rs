@@ -7,7 +7,7 @@
 
 use super::functions::{activate, share};
 use super::panels::{Element, PANEL};
-use super::tile::{Layer, Matrix, StoredF32, row_of_panels};
+use super::tile::{Layer, Matrix, Product, StoredF32, row_of_panels};
 use super::{Activation, Attend, Combine, Places, Pooling, Rows, Span, Start, Table, rare};
 use std::hint::black_box;
 
@@ -27,6 +27,12 @@ pub trait Lanes: Copy {
     unsafe fn load_bf16(from: *const u16) -> Self;
     unsafe fn store(self, to: *mut f32);
     unsafe fn store_part(self, to: *mut f32, count: usize);
+    /// Rounded to integers, ties to even, and held within 0 and 255; anything for NaN and beyond 2^31.
+    unsafe fn store_bytes(self, to: *mut u8);
+    /// Rounded to integers, ties to even, of 16 bits; anything for NaN and beyond.
+    unsafe fn store_words(self, to: *mut i16);
+    /// Rounded to bf16, ties to even.
+    unsafe fn store_bf16(self, to: *mut u16);
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
@@ -691,6 +697,7 @@ pub unsafe fn attend<L: Lanes>(memory: &mut [f32], positions: usize, call: &Atte
         }
         let matrix = Matrix {
             from: memory.add(turned).cast_const().cast(),
+            first: 0,
             panel_bytes: PANEL * size_of::<f32>(),
             row_bytes: length * size_of::<f32>(),
             is_padded: true,
@@ -705,7 +712,7 @@ pub unsafe fn attend<L: Lanes>(memory: &mut [f32], positions: usize, call: &Atte
         };
         let first = if rows == Rows::Last { positions.saturating_sub(1) } else { 0 };
         for i in first..positions {
-            row_of_panels::<L, StoredF32>(memory, i, matrix, &layer);
+            row_of_panels(&Product::<L, StoredF32>::new(memory, matrix, &layer), i, logits.width.div_ceil(PANEL));
             let sum = exponentials::<L>(memory.add(logits.offset), memory.add(logits.offset), positions);
             for (j, count) in chunks(positions) {
                 let weight = read::<L>(memory.add(logits.offset + j), count).div(L::splat(sum));

@@ -1,7 +1,7 @@
 //! The kernel sets, listed once, and the checked way to call them.
 
 use super::functions::is_cheap;
-use super::panels::Element;
+use super::panels::Weight;
 use super::{
     Activation, Attend, Combine, Dense, Generated, MatMul, Places, Pooling, Reduce, Span, Start, Table, avx2, avx512,
     scalar, select, wide,
@@ -14,8 +14,10 @@ use std::fmt;
 pub(super) struct Functions {
     pub name: &'static str,
     /// Printed names of the dense kernels, by element type: one for one or two rows, one for more.
-    pub dense_names: [[&'static str; 2]; 3],
+    pub dense_names: [[&'static str; 2]; 5],
+    /// Layers of all types but bf16.
     pub dense: unsafe fn(&mut [f32], usize, &Dense<'_>),
+    pub pairs: unsafe fn(&mut [f32], usize, &Dense<'_>),
     pub unary: unsafe fn(&mut [f32], usize, Activation, Span, Span),
     pub generated: unsafe fn(&mut [f32], usize, &Generated<'_>),
     pub combine: unsafe fn(&mut [f32], usize, Combine, Span, Span, Span),
@@ -45,6 +47,7 @@ macro_rules! kernel_set {
             use $crate::kernels::*;
             kernel_set! { @table $set, $lanes, $features, $tile;
                 tile::dense(memory: &mut [f32], rows: usize, call: &Dense<'_>);
+                dots::pairs(memory: &mut [f32], rows: usize, call: &Dense<'_>);
                 lanes::unary(memory: &mut [f32], rows: usize, activation: Activation, input: Span, output: Span);
                 tile::generated(memory: &mut [f32], rows: usize, call: &Generated<'_>);
                 lanes::combine(memory: &mut [f32], rows: usize, how: Combine, left: Span, right: Span, output: Span);
@@ -95,7 +98,9 @@ macro_rules! kernel_set {
             dense_names: [
                 [concat!($set, "-f32-1x64"), concat!($set, "-f32-", $tile)],
                 [concat!($set, "-f32f16f32-1x64"), concat!($set, "-f32f16f32-", $tile)],
-                [concat!($set, "-f32bf16f32-1x64"), concat!($set, "-f32bf16f32-", $tile)],
+                [concat!($set, "-bf16-1x64"), concat!($set, "-bf16-", $tile)],
+                [concat!($set, "-int12-1x64"), concat!($set, "-int12-", $tile)],
+                [concat!($set, "-int8-1x64"), concat!($set, "-int8-", $tile)],
             ],
             $($name,)*
         }
@@ -110,11 +115,12 @@ pub struct Kernels {
 }
 
 /// Every set, slowest first. A new set is a line here.
-static LIST: [Kernels; 4] = [
+static LIST: [Kernels; 5] = [
     Kernels { functions: scalar::FUNCTIONS, is_available: || true },
     Kernels { functions: wide::FUNCTIONS, is_available: || true },
     Kernels { functions: avx2::FUNCTIONS, is_available: avx2::is_available },
     Kernels { functions: avx512::FUNCTIONS, is_available: avx512::is_available },
+    Kernels { functions: avx512::WITH_BF16, is_available: avx512::is_available_with_bf16 },
 ];
 
 /// A kernel set was asked for by a name that does not exist, or that this CPU cannot run.
@@ -159,9 +165,9 @@ impl Kernels {
         self.functions.name
     }
 
-    /// The name of the dense kernel for weights of `element` and that many rows.
-    pub fn dense_name(&self, element: Element, rows: usize) -> &'static str {
-        self.functions.dense_names[element as usize][usize::from(rows > 2)]
+    /// The name of the dense kernel for weights of that type and that many rows.
+    pub fn dense_name(&self, weights: Weight, rows: usize) -> &'static str {
+        self.functions.dense_names[weights as usize][usize::from(rows > 2)]
     }
 
     /// Multiplies and adds in registers alone, `turns` times; returns how many operations that were.
@@ -170,7 +176,7 @@ impl Kernels {
         unsafe { (self.functions.spin)(turns) }
     }
 
-    /// Runs a dense layer. Input and output may not overlap.
+    /// Runs a dense layer. Input and output may not overlap, nor the scratch with anything.
     pub fn dense(&self, memory: &mut [f32], rows: usize, call: &Dense<'_>) {
         assert_eq!(call.input.width, call.weights.depth(), "dense input");
         assert_eq!(call.output.width, call.weights.columns(), "dense output");
@@ -180,9 +186,16 @@ impl Kernels {
             assert_eq!(span.width, call.output.width, "dense start or addend");
             check(memory, rows, span);
         }
+        let needed = call.weights.weight_type().scratch(call.input.width, rows);
+        assert!(call.scratch.width >= needed, "dense scratch");
+        check(memory, 1, call.scratch);
         let (during, after) = split(call.activation);
+        let dense = match call.weights.weight_type() {
+            Weight::Bf16 => self.functions.pairs,
+            _ => self.functions.dense,
+        };
         // SAFETY: the CPU has the set (`select`), and all spans were checked above.
-        unsafe { (self.functions.dense)(memory, rows, &Dense { activation: during, ..*call }) }
+        unsafe { dense(memory, rows, &Dense { activation: during, ..*call }) }
         if after != Activation::Identity {
             self.unary(memory, rows, after, call.output, call.output);
         }

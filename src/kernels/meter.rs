@@ -3,7 +3,7 @@
 //! The ceiling is a loop of fused multiply-adds that touches registers alone. It is measured beside each kernel, because
 //! clocks drift; both are medians.
 
-use super::panels::{Element, Panels};
+use super::panels::{Panels, Weight};
 use super::{Activation, Dense, Kernels, Span, Start};
 use std::time::Instant;
 
@@ -23,23 +23,25 @@ pub struct Measured {
 /// Turns of the register loop.
 const TURNS: usize = 20_000;
 
-/// Measures the kernels of `kernels` for weights of `element`, `inputs` by `outputs`, on each number of rows. The weights are
+/// Measures the kernels of `kernels` for weights of a type, `inputs` by `outputs`, on each number of rows. The weights are
 /// read from the nearest cache that holds them.
 ///
 /// # Errors
 /// If the weights do not fit into memory.
 pub fn measure(
     kernels: &'static Kernels,
-    element: Element,
+    weight_type: Weight,
     [inputs, outputs]: [usize; 2],
     rows: &[usize],
 ) -> Result<Vec<Measured>, super::panels::OutOfMemory> {
     let weight = |column: usize, k: usize| ((column * 7 + k * 13) % 32) as f32 / 32.0 - 0.5;
-    let weights = Panels::pack(element, inputs, outputs, weight, None)?;
+    let weights = Panels::pack(weight_type, inputs, outputs, weight, None)?;
     let most = rows.iter().copied().max().unwrap_or(0);
     let input = Span { offset: 0, stride: inputs.next_multiple_of(16), width: inputs };
     let output = Span { offset: most * input.stride, stride: outputs.next_multiple_of(16), width: outputs };
-    let mut memory = vec![0.5f32; output.offset + most * output.stride];
+    let width = weight_type.scratch(inputs, most);
+    let scratch = Span { offset: output.offset + most * output.stride, stride: 0, width };
+    let mut memory = vec![0.5f32; scratch.offset + width];
     let mut measured = Vec::new();
     for &rows in rows {
         let once = 2.0 * (rows * inputs * outputs) as f64;
@@ -49,7 +51,7 @@ pub fn measure(
             let start = Instant::now();
             for _ in 0..repeats {
                 let (start, activation) = (Start::Bias, Activation::Relu);
-                let call = Dense { input, weights: &weights, start, addend: None, output, activation };
+                let call = Dense { input, weights: &weights, start, addend: None, output, activation, scratch };
                 kernels.dense(&mut memory, rows, &call);
             }
             speeds.push(once * repeats as f64 / start.elapsed().as_secs_f64() / 1e9);
@@ -57,7 +59,7 @@ pub fn measure(
         }
         let (speed, ceiling) = (median(&mut speeds), median(&mut ceilings));
         measured.push(Measured {
-            kernel: kernels.dense_name(element, rows),
+            kernel: kernels.dense_name(weight_type, rows),
             rows,
             speed,
             share: speed / ceiling,

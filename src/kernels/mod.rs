@@ -8,10 +8,12 @@
 //! Every set gives the same bits for the same row. Lanes run across outputs; `k` ascends by fused multiply-add; a sum
 //! across a row uses 16 virtual lanes (lane `l` takes elements `l, l + 16, ...` in order) and the tree 8, 4, 2, 1; a sum
 //! down rows takes them in order; the functions of [`functions`] are one list of correctly rounded operations, those of
-//! [`rare`] are one code for all. `scalar` is the readable truth, the others are tested against it.
+//! [`rare`] are one code for all; sums of integers are exact. `scalar` is the readable truth, the others are tested against
+//! it. The exception are layers in bf16, which sets sum as their instructions do.
 
 mod avx2;
 mod avx512;
+mod dots;
 mod functions;
 mod lanes;
 mod list;
@@ -30,9 +32,12 @@ mod transposed;
 mod wide;
 
 pub use list::Kernels;
-pub use panels::{Element, Panels};
+pub use panels::{Element, Panels, Weight};
 pub use places::Places;
 pub use rare::Rare;
+
+/// No room.
+pub const NOWHERE: Span = Span { offset: 0, stride: 0, width: 0 };
 
 /// A value in memory: `width` f32 per row, rows `stride` apart, the first at `offset`. Stride 0: one row read by all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,7 +194,8 @@ pub enum Start {
     Span(Span),
 }
 
-/// `output = activation(addend + (start + input * weights))`, `k` ascending by FMA.
+/// `output = activation(addend + (start + input * weights))`, `k` ascending by FMA; with weights in bf16 and integers as said
+/// in `dots`.
 #[derive(Clone, Copy, Debug)]
 pub struct Dense<'a> {
     pub input: Span,
@@ -198,6 +204,8 @@ pub struct Dense<'a> {
     pub addend: Option<Span>,
     pub output: Span,
     pub activation: Activation,
+    /// Room for the quantised rows: [`Weight::scratch`] f32.
+    pub scratch: Span,
 }
 
 /// `output = activation(addend + (start + input * weight))`, `k` ascending by FMA, where a row of `weight` is the matrix

@@ -1,12 +1,14 @@
 //! Dense weights as kernels read them.
 //!
-//! A panel is 16 outputs wide: for each `k`, 16 consecutive weights. Panels follow each other; the outputs that the last
+//! A panel is 16 outputs wide: for each `k`, 16 consecutive weights; where several inputs of an output lie together, for each
+//! such group 16 consecutive groups, and what the last has too many is zero. Panels follow each other; the outputs that the last
 //! one has too many are zero. Each panel begins at a multiple of 64 bytes.
 
+use super::dots;
 use half::{bf16, f16};
 use std::fmt;
 
-/// The type of stored weights and table rows; arithmetic is f32 in all cases.
+/// The type of stored tensors and table rows, which are widened to f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Element {
     F32,
@@ -15,8 +17,6 @@ pub enum Element {
 }
 
 impl Element {
-    pub const ALL: [Element; 3] = [Element::F32, Element::F16, Element::Bf16];
-
     /// Bytes of one element.
     pub fn size(self) -> usize {
         match self {
@@ -47,58 +47,143 @@ impl fmt::Display for OutOfMemory {
     }
 }
 
+/// The type of the weights of a dense layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    F32,
+    F16,
+    /// In pairs of inputs, which are rounded to bf16 too.
+    Bf16,
+    /// In pairs of inputs, as 16-bit integers with 12 significant bits and a scale per output.
+    Int12,
+    /// In quadruples of inputs, with a scale per output.
+    Int8,
+}
+
+impl Weight {
+    pub const ALL: [Weight; 5] = [Weight::F32, Weight::F16, Weight::Bf16, Weight::Int12, Weight::Int8];
+
+    /// Weights that lie together for each output, and bytes of each.
+    fn layout(self) -> (usize, usize) {
+        match self {
+            Weight::F32 => (1, 4),
+            Weight::F16 => (1, 2),
+            Weight::Bf16 | Weight::Int12 => (2, 2),
+            Weight::Int8 => (4, 1),
+        }
+    }
+
+    /// The largest integer; 0 for floats.
+    pub fn largest(self) -> i32 {
+        match self {
+            Weight::F32 | Weight::F16 | Weight::Bf16 => 0,
+            Weight::Int12 => 2047,
+            Weight::Int8 => 127,
+        }
+    }
+
+    /// f32 of scratch that a dense layer of `depth` inputs needs for `rows` rows.
+    pub fn scratch(self, depth: usize, rows: usize) -> usize {
+        match self {
+            Weight::F32 | Weight::F16 => 0,
+            Weight::Bf16 | Weight::Int12 => dots::scratch(2, depth, rows),
+            Weight::Int8 => dots::scratch(1, depth, rows),
+        }
+    }
+
+    /// The most inputs of a layer.
+    pub fn max_depth(self) -> usize {
+        match self {
+            Weight::Int8 | Weight::Int12 => dots::MAX_DEPTH,
+            Weight::F32 | Weight::F16 | Weight::Bf16 => usize::MAX,
+        }
+    }
+}
+
 /// A packed layer: weights in panels, and a bias as long as they are wide.
 pub struct Panels {
-    element: Element,
+    weight_type: Weight,
     depth: usize,
     columns: usize,
     weights: Vec<Line>,
     bias: Vec<f32>,
+    /// Of each output, as long as the bias: what an integer stands for. Ones for floats.
+    scales: Vec<f32>,
+    /// Of each output: the sum of its integers.
+    totals: Vec<i32>,
+    /// Steps that the inputs of a row are quantised in.
+    steps: f32,
 }
 
 impl Panels {
-    /// Packs `weight(column, k)` for `columns` outputs and `depth` inputs, rounded to `element`. No bias is a zero bias.
+    /// Packs `weight(column, k)` for `columns` outputs and `depth` inputs, rounded to `weight_type`. No bias is a zero bias.
     ///
     /// # Errors
     /// If memory cannot be reserved.
     pub fn pack(
-        element: Element,
+        weight_type: Weight,
         depth: usize,
         columns: usize,
         weight: impl Fn(usize, usize) -> f32,
         bias: Option<&[f32]>,
     ) -> Result<Self, OutOfMemory> {
         let padded = columns.next_multiple_of(PANEL);
-        let lines_per_panel = (depth * PANEL * element.size()).div_ceil(64);
-        let lines = lines_per_panel * (padded / PANEL);
-        let out_of_memory = OutOfMemory { bytes: lines * 64 + padded * 4 };
-        let mut weights: Vec<Line> = Vec::new();
-        let mut biases: Vec<f32> = Vec::new();
-        weights.try_reserve_exact(lines).map_err(|_| out_of_memory)?;
-        biases.try_reserve_exact(padded).map_err(|_| out_of_memory)?;
-        weights.resize(lines, Line([0; 64]));
-        biases.extend_from_slice(bias.unwrap_or_default());
-        biases.resize(padded, 0.0);
+        let mut panels = Self {
+            weight_type,
+            depth,
+            columns,
+            weights: Vec::new(),
+            bias: Vec::new(),
+            scales: Vec::new(),
+            totals: Vec::new(),
+            steps: 255.0,
+        };
+        let lines = panels.panel_bytes() / 64 * (padded / PANEL);
+        let out_of_memory = OutOfMemory { bytes: lines * 64 + padded * 12 };
+        reserve(&mut panels.weights, lines, Line([0; 64])).ok_or(out_of_memory)?;
+        reserve(&mut panels.bias, padded, 0.0).ok_or(out_of_memory)?;
+        reserve(&mut panels.scales, padded, 1.0).ok_or(out_of_memory)?;
+        reserve(&mut panels.totals, padded, 0).ok_or(out_of_memory)?;
+        for (bias, given) in panels.bias.iter_mut().zip(bias.unwrap_or_default()) {
+            *bias = *given;
+        }
 
+        let mut longest = 0u64;
         for column in 0..columns {
-            let (panel, lane) = (column / PANEL, column % PANEL);
+            let (mut total, mut length) = (0i64, 0u64);
+            let steps = f64::from(weight_type.largest());
+            let largest = (0..depth).fold(0.0f32, |largest, k| largest.max(weight(column, k).abs()));
+            let is_integer = steps > 0.0;
+            if is_integer {
+                panels.scales[column] = (f64::from(largest) / steps) as f32;
+            }
+            let per_step = if largest > 0.0 { steps / f64::from(largest) } else { 0.0 };
             for k in 0..depth {
-                let byte = (k * PANEL + lane) * element.size();
-                let line = &mut weights[panel * lines_per_panel + byte / 64].0;
                 let value = weight(column, k);
-                let place = byte % 64;
-                match element {
-                    Element::F32 => line[place..place + 4].copy_from_slice(&value.to_ne_bytes()),
-                    Element::F16 => line[place..place + 2].copy_from_slice(&f16::from_f32(value).to_ne_bytes()),
-                    Element::Bf16 => line[place..place + 2].copy_from_slice(&bf16::from_f32(value).to_ne_bytes()),
+                let integer = if is_integer { (f64::from(value) * per_step).round_ties_even() as i32 } else { 0 };
+                total += i64::from(integer);
+                length += u64::from(integer.unsigned_abs());
+                let (line, at) = panels.place(column, k);
+                let line = &mut panels.weights[line].0;
+                match weight_type {
+                    Weight::F32 => line[at..at + 4].copy_from_slice(&value.to_ne_bytes()),
+                    Weight::F16 => line[at..at + 2].copy_from_slice(&f16::from_f32(value).to_ne_bytes()),
+                    Weight::Bf16 => line[at..at + 2].copy_from_slice(&bf16::from_f32(value).to_ne_bytes()),
+                    Weight::Int12 => line[at..at + 2].copy_from_slice(&(integer as i16).to_ne_bytes()),
+                    Weight::Int8 => line[at..at + 1].copy_from_slice(&(integer as i8).to_ne_bytes()),
                 }
             }
+            panels.totals[column] = total as i32;
+            longest = longest.max(length);
         }
-        Ok(Self { element, depth, columns, weights, bias: biases })
+        if weight_type == Weight::Int12 {
+            panels.steps = (i32::MAX as u64 / longest.max(1)).min(32767) as f32;
+        }
+        Ok(panels)
     }
 
-    pub fn element(&self) -> Element {
-        self.element
+    pub fn weight_type(&self) -> Weight {
+        self.weight_type
     }
 
     /// Inputs.
@@ -113,12 +198,28 @@ impl Panels {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        size_of_val(self.weights.as_slice()) + size_of_val(self.bias.as_slice())
+        let integers = if self.weight_type.largest() > 0 { 3 } else { 1 };
+        size_of_val(self.weights.as_slice()) + integers * size_of_val(self.bias.as_slice())
     }
 
     /// The bias, padded to whole panels.
     pub fn bias(&self) -> &[f32] {
         &self.bias
+    }
+
+    /// What an integer of each output stands for, padded to whole panels.
+    pub fn scales(&self) -> &[f32] {
+        &self.scales
+    }
+
+    /// The sum of the integers of each output, padded to whole panels.
+    pub fn totals(&self) -> &[i32] {
+        &self.totals
+    }
+
+    /// In how many steps the inputs of a row are quantised: of one direction, for int12.
+    pub fn steps(&self) -> f32 {
+        self.steps
     }
 
     /// The weights; panel `p` begins `p * panel_bytes()` bytes later.
@@ -127,24 +228,41 @@ impl Panels {
     }
 
     pub fn panel_bytes(&self) -> usize {
-        (self.depth * PANEL * self.element.size()).next_multiple_of(64)
+        let (together, size) = self.weight_type.layout();
+        (self.depth.next_multiple_of(together) * PANEL * size).next_multiple_of(64)
     }
 
-    /// One weight as f32: what `scalar` reads.
+    /// The line and the byte in it where a weight is.
+    fn place(&self, column: usize, k: usize) -> (usize, usize) {
+        let (together, size) = self.weight_type.layout();
+        let lane = column % PANEL * together + k % together;
+        let byte = (k / together * together * PANEL + lane) * size;
+        ((column / PANEL) * (self.panel_bytes() / 64) + byte / 64, byte % 64)
+    }
+
+    /// One weight as f32, an integer as that: what `scalar` reads.
     pub fn weight(&self, column: usize, k: usize) -> f32 {
-        let byte = (k * PANEL + column % PANEL) * self.element.size();
-        let line = &self.weights[(column / PANEL) * (self.panel_bytes() / 64) + byte / 64].0;
-        let at = byte % 64;
-        match self.element {
-            Element::F32 => f32::from_ne_bytes([line[at], line[at + 1], line[at + 2], line[at + 3]]),
-            Element::F16 => f16::from_ne_bytes([line[at], line[at + 1]]).to_f32(),
-            Element::Bf16 => bf16::from_ne_bytes([line[at], line[at + 1]]).to_f32(),
+        let (line, at) = self.place(column, k);
+        let line = &self.weights[line].0;
+        let pair = || [line[at], line[at + 1]];
+        match self.weight_type {
+            Weight::F32 => f32::from_ne_bytes([line[at], line[at + 1], line[at + 2], line[at + 3]]),
+            Weight::F16 => f16::from_ne_bytes(pair()).to_f32(),
+            Weight::Bf16 => bf16::from_ne_bytes(pair()).to_f32(),
+            Weight::Int12 => f32::from(i16::from_ne_bytes(pair())),
+            Weight::Int8 => f32::from(line[at] as i8),
         }
     }
 }
 
+fn reserve<T: Clone>(values: &mut Vec<T>, count: usize, value: T) -> Option<()> {
+    values.try_reserve_exact(count).ok()?;
+    values.resize(count, value);
+    Some(())
+}
+
 impl fmt::Debug for Panels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Panels({:?} {}x{})", self.element, self.depth, self.columns)
+        write!(f, "Panels({:?} {}x{})", self.weight_type, self.depth, self.columns)
     }
 }

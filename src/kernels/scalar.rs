@@ -1,7 +1,7 @@
 //! The truth: every kernel in its simplest form, one element at a time. Other sets must give these bits.
 
 use super::list::Functions;
-use super::panels::Element;
+use super::panels::{Element, Panels, Weight};
 use super::transposed::is_turned;
 use super::{
     Activation, Attend, Combine, Dense, Generated, MatMul, Places, Pooling, Reduce, Rows, Span, Start, Table,
@@ -15,9 +15,12 @@ pub(super) const FUNCTIONS: Functions = Functions {
     dense_names: [
         ["scalar-f32", "scalar-f32"],
         ["scalar-f32f16f32", "scalar-f32f16f32"],
-        ["scalar-f32bf16f32", "scalar-f32bf16f32"],
+        ["scalar-bf16", "scalar-bf16"],
+        ["scalar-int12", "scalar-int12"],
+        ["scalar-int8", "scalar-int8"],
     ],
     dense,
+    pairs: dense,
     unary,
     generated,
     combine,
@@ -54,20 +57,66 @@ fn at(span: Span, row: usize, column: usize) -> usize {
 }
 
 fn dense(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
+    let Dense { input, weights, .. } = *call;
     for row in 0..rows {
+        let quantized = quantize(&memory[at(input, row, 0)..][..input.width], weights);
         for column in 0..call.output.width {
-            let mut sum = match call.start {
+            let start = match call.start {
                 Start::Zero => 0.0,
-                Start::Bias => call.weights.bias()[column],
+                Start::Bias => weights.bias()[column],
                 Start::Span(span) => memory[at(span, row, column)],
             };
-            for k in 0..call.input.width {
-                sum = memory[at(call.input, row, k)].mul_add(call.weights.weight(column, k), sum);
-            }
+            let mut sum = match &quantized {
+                Quantized::Not => (0..input.width)
+                    .fold(start, |sum, k| memory[at(input, row, k)].mul_add(weights.weight(column, k), sum)),
+                Quantized::Floats(inputs) => {
+                    let products = inputs.iter().enumerate();
+                    products.fold(0.0f32, |sum, (k, x)| x.mul_add(weights.weight(column, k), sum)) + start
+                }
+                Quantized::Integers { steps, scale, zero } => {
+                    let product = |(k, q): (usize, &i32)| q * weights.weight(column, k) as i32;
+                    let sum: i32 = steps.iter().enumerate().map(product).sum();
+                    let sum = sum.wrapping_sub(zero.wrapping_mul(weights.totals()[column]));
+                    (sum as f32).mul_add(scale * weights.scales()[column], start)
+                }
+            };
             if let Some(addend) = call.addend {
                 sum += memory[at(addend, row, column)];
             }
             memory[at(call.output, row, column)] = activate(call.activation, sum);
+        }
+    }
+}
+
+/// A row as the weights of a layer meet it.
+enum Quantized {
+    Not,
+    Floats(Vec<f32>),
+    Integers { steps: Vec<i32>, scale: f32, zero: i32 },
+}
+
+fn quantize(row: &[f32], weights: &Panels) -> Quantized {
+    let steps = weights.steps();
+    let largest_of = |values: &mut dyn Iterator<Item = f32>| values.fold(0.0, |a, b| if b > a { b } else { a });
+    let taint: f32 = if row.iter().all(|x| x.is_finite()) { 0.0 } else { f32::NAN };
+    match weights.weight_type() {
+        Weight::F32 | Weight::F16 => Quantized::Not,
+        Weight::Bf16 => Quantized::Floats(row.iter().map(|x| bf16::from_f32(*x).to_f32()).collect()),
+        Weight::Int12 => {
+            let largest = largest_of(&mut row.iter().map(|x| x.abs()));
+            let per_step = if largest > 0.0 { steps / largest } else { 0.0 };
+            let step = |x: &f32| i32::from((x * per_step).round_ties_even() as i16);
+            Quantized::Integers { steps: row.iter().map(step).collect(), scale: largest / steps + taint, zero: 0 }
+        }
+        Weight::Int8 => {
+            let largest = largest_of(&mut row.iter().copied());
+            let least = -largest_of(&mut row.iter().map(|x| -x));
+            let range = largest - least;
+            let per_step = if range > 0.0 { steps / range } else { 0.0 };
+            let zero = (-least * per_step).round_ties_even();
+            let step = |x: &f32| i32::from(x.mul_add(per_step, zero).round_ties_even() as u8);
+            let (steps, scale) = (row.iter().map(step).collect(), range / steps + taint);
+            Quantized::Integers { steps, scale, zero: zero as i32 }
         }
     }
 }

@@ -13,16 +13,20 @@
 //! Fewer panels than registers hold side by side have strips of 12 rows. One or two rows cannot hide the latency of FMA in one panel: they take several panels side by side. Weights are not
 //! prefetched: panels are read in order, and a prefetch made one row slower (reference figures: 10 to 45 %).
 //!
+//! Weights in bf16 and integers are multiplied in pairs and quadruples: [`super::dots`], in the same tiles.
+//!
 //! # Generated
 //! The same tiles, over a matrix that lies as it was computed: 16 columns of it are a cache line per row, far apart. Where
 //! many strips read them, 256 rows at a time are copied together first, into 16 KiB that stay in the nearest cache; what is
 //! summed so far waits in the output, which changes no bit. Where every row has its own matrix, nothing is read twice, and
 //! each row takes panels side by side.
 
+use super::dots::{self, Bytes, Dot, Pairs, Words};
 use super::functions::activate_cheaply;
 use super::lanes::{Lanes, read, write};
-use super::panels::{Element, PANEL};
+use super::panels::{PANEL, Weight};
 use super::{Activation, Dense, Generated, Span, Start};
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 /// How stored weights become lanes.
@@ -35,7 +39,6 @@ pub(super) trait Stored {
 
 pub(super) struct StoredF32;
 struct StoredF16;
-struct StoredBf16;
 
 impl Stored for StoredF32 {
     const SIZE: usize = 4;
@@ -55,17 +58,8 @@ impl Stored for StoredF16 {
     }
 }
 
-impl Stored for StoredBf16 {
-    const SIZE: usize = 2;
-    #[inline(always)]
-    unsafe fn load<L: Lanes>(from: *const u8) -> L {
-        // SAFETY: the caller's promise.
-        unsafe { L::load_bf16(from.cast()) }
-    }
-}
-
 /// Rows of the tile: 12 of 16 registers are accumulators where a register has 8 lanes, 24 of 32 where it has 16.
-const ROWS: usize = 6;
+pub(super) const ROWS: usize = 6;
 
 /// Rows of a computed matrix that are copied together.
 pub(super) const BLOCK: usize = 256;
@@ -78,8 +72,9 @@ const NEAR_BYTES: usize = 1024;
 /// What a tile multiplies by: panels that begin `panel_bytes` apart, their rows `row_bytes` apart.
 #[derive(Clone, Copy)]
 pub(super) struct Matrix {
-    /// The first panel of the tile.
+    /// Where panel `first` is.
     pub from: *const u8,
+    pub first: usize,
     pub panel_bytes: usize,
     pub row_bytes: usize,
     /// Whether the last panel has 16 columns too. If not, the elements are f32.
@@ -92,7 +87,7 @@ impl Matrix {
     #[inline(always)]
     unsafe fn skip(self, panel: usize) -> Self {
         // SAFETY: the caller's promise.
-        Self { from: unsafe { self.from.add(panel * self.panel_bytes) }, ..self }
+        Self { from: unsafe { self.from.add((panel - self.first) * self.panel_bytes) }, first: panel, ..self }
     }
 }
 
@@ -112,34 +107,31 @@ pub(super) struct Layer<'a> {
 /// # Safety
 /// As [`super::list::Functions`].
 #[inline(always)]
-pub unsafe fn dense<L: Lanes>(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
+pub unsafe fn dense<L: Lanes + Dot<Pairs> + Dot<Words> + Dot<Bytes>>(
+    memory: &mut [f32],
+    rows: usize,
+    call: &Dense<'_>,
+) {
     // SAFETY: the caller's promise, handed on.
     unsafe {
-        match call.weights.element() {
-            Element::F32 => dense_of::<L, StoredF32>(memory, rows, call),
-            Element::F16 => dense_of::<L, StoredF16>(memory, rows, call),
-            Element::Bf16 => dense_of::<L, StoredBf16>(memory, rows, call),
+        match call.weights.weight_type() {
+            Weight::F32 => dense_of::<L, StoredF32>(memory, rows, call),
+            Weight::F16 => dense_of::<L, StoredF16>(memory, rows, call),
+            Weight::Bf16 => dots::pairs::<L>(memory, rows, call),
+            Weight::Int12 => dots::dense::<L, Words>(memory, rows, call),
+            Weight::Int8 => dots::dense::<L, Bytes>(memory, rows, call),
         }
     }
 }
 
 #[inline(always)]
 unsafe fn dense_of<L: Lanes, S: Stored>(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
-    let memory = memory.as_mut_ptr();
-    let Dense { input, weights, start, addend, output, activation } = *call;
+    let Dense { input, weights, start, addend, output, activation, .. } = *call;
     let layer = Layer { input, start, bias: weights.bias(), addend, output, activation };
-    let panel_bytes = weights.panel_bytes();
-    let matrix = Matrix { from: weights.weights(), panel_bytes, row_bytes: PANEL * S::SIZE, is_padded: true };
-    // SAFETY: rows and panels below are those of the call, whose spans were checked.
-    unsafe {
-        if rows <= 2 {
-            for row in 0..rows {
-                row_of_panels::<L, S>(memory, row, matrix, &layer);
-            }
-            return;
-        }
-        rows_of_panels::<L, S>(memory, rows, matrix, &layer);
-    }
+    let (from, panel_bytes) = (weights.weights(), weights.panel_bytes());
+    let matrix = Matrix { from, first: 0, panel_bytes, row_bytes: PANEL * S::SIZE, is_padded: true };
+    // SAFETY: rows and panels are those of the call, whose spans were checked.
+    unsafe { all(&Product::<L, S>::new(memory.as_mut_ptr(), matrix, &layer), rows, output.width.div_ceil(PANEL)) }
 }
 
 /// # Safety
@@ -153,6 +145,7 @@ pub unsafe fn generated<L: Lanes>(memory: &mut [f32], rows: usize, call: &Genera
     // SAFETY: the rows are those of the call, whose spans were checked.
     unsafe {
         let matrix = |row: usize| Matrix {
+            first: 0,
             from: match outside {
                 Some(outside) => outside.as_ptr().cast(),
                 None => base.add(weight.offset + row * weight.stride).cast_const().cast(),
@@ -162,14 +155,15 @@ pub unsafe fn generated<L: Lanes>(memory: &mut [f32], rows: usize, call: &Genera
             is_padded: false,
         };
         let is_near = output.width * size_of::<f32>() <= NEAR_BYTES;
-        if !is_shared || rows <= 2 {
+        let panels = output.width.div_ceil(PANEL);
+        if !is_shared {
             for row in 0..rows {
-                row_of_panels::<L, StoredF32>(base, row, matrix(row), &layer);
+                row_of_panels(&Product::<L, StoredF32>::new(base, matrix(row), &layer), row, panels);
             }
         } else if rows <= if is_near { UNCOPIED } else { ROWS } {
-            rows_of_panels::<L, StoredF32>(base, rows, matrix(0), &layer);
+            all(&Product::<L, StoredF32>::new(base, matrix(0), &layer), rows, panels);
         } else {
-            for panel in 0..output.width.div_ceil(PANEL) {
+            for panel in 0..panels {
                 panel_of_blocks::<L>(base, rows, panel, matrix(0).skip(panel), &layer);
             }
         }
@@ -203,89 +197,88 @@ unsafe fn panel_of_blocks<L: Lanes>(memory: *mut f32, rows: usize, panel: usize,
             for k in first..end {
                 read::<L>(matrix.from.add(k * matrix.row_bytes).cast(), count).store(lines.add(k - first).cast());
             }
-            let copied = Matrix { from: lines.cast_const().cast(), panel_bytes: row_bytes, row_bytes, is_padded: true };
-            panel_of_rows::<L, StoredF32>(memory, rows, panel, copied, &part);
+            let from = lines.cast_const().cast();
+            let copied = Matrix { from, first: panel, panel_bytes: row_bytes, row_bytes, is_padded: true };
+            strips::<Product<'_, L, StoredF32>, 1>(&Product::new(memory, copied, &part), rows, panel);
         }
     }
 }
 
-/// All rows by all panels, as many side by side as the registers hold 6 rows of.
+/// A product that is computed in tiles.
+pub(super) trait Tiled {
+    /// Rows of a tile.
+    const ROWS: usize;
+    /// Panels side by side in a tile of so many rows: 1, 2 or 4.
+    const WIDEST: usize;
+
+    /// Computes `R` rows from `row` by `P` panels from `panel`.
+    ///
+    /// # Safety
+    /// The CPU has the set, and rows and panels are of the product, whose spans were checked.
+    unsafe fn tile<const R: usize, const P: usize>(&self, row: usize, panel: usize);
+}
+
+/// All rows by all panels.
 ///
 /// # Safety
-/// As [`tile`].
+/// As [`Tiled::tile`].
 #[inline(always)]
-unsafe fn rows_of_panels<L: Lanes, S: Stored>(memory: *mut f32, rows: usize, matrix: Matrix, layer: &Layer<'_>) {
-    let panels = layer.output.width.div_ceil(PANEL);
-    let mut panel = 0;
+pub(super) unsafe fn all<T: Tiled>(product: &T, rows: usize, panels: usize) {
     // SAFETY: the caller's promise; no panel is beyond `panels`.
     unsafe {
-        if L::WIDEST == 4 {
+        if rows <= 2 {
+            for row in 0..rows {
+                row_of_panels(product, row, panels);
+            }
+            return;
+        }
+        let mut panel = 0;
+        if T::WIDEST == 4 {
             while panel + 4 <= panels {
-                strips::<L, S, 4>(memory, rows, panel, matrix.skip(panel), layer);
+                strips::<T, 4>(product, rows, panel);
                 panel += 4;
             }
-            if panel + 2 <= panels {
-                strips::<L, S, 2>(memory, rows, panel, matrix.skip(panel), layer);
+        }
+        if T::WIDEST >= 2 {
+            while panel + 2 <= panels {
+                strips::<T, 2>(product, rows, panel);
                 panel += 2;
             }
         }
         while panel < panels {
-            strips::<L, S, 1>(memory, rows, panel, matrix.skip(panel), layer);
+            strips::<T, 1>(product, rows, panel);
             panel += 1;
         }
     }
 }
 
-/// All rows by the first panel of `matrix`.
+/// All rows by `P` panels: in strips of twice the rows, if the registers hold so many, and in such of nearly equal height.
 ///
 /// # Safety
-/// As [`tile`].
+/// As [`Tiled::tile`].
 #[inline(always)]
-pub(super) unsafe fn panel_of_rows<L: Lanes, S: Stored>(
-    memory: *mut f32,
-    rows: usize,
-    panel: usize,
-    matrix: Matrix,
-    layer: &Layer<'_>,
-) {
-    // SAFETY: the caller's promise.
-    unsafe { strips::<L, S, 1>(memory, rows, panel, matrix, layer) }
-}
-
-/// All rows by the first `P` panels of `matrix`: in strips of 12 rows, if the registers hold so many, and in such of nearly
-/// equal height up to 6.
-///
-/// # Safety
-/// As [`tile`].
-#[inline(always)]
-unsafe fn strips<L: Lanes, S: Stored, const P: usize>(
-    memory: *mut f32,
-    rows: usize,
-    panel: usize,
-    matrix: Matrix,
-    layer: &Layer<'_>,
-) {
+pub(super) unsafe fn strips<T: Tiled, const P: usize>(product: &T, rows: usize, panel: usize) {
     let mut row = 0;
-    if 2 * P <= L::WIDEST {
+    if 2 * P <= T::WIDEST && T::ROWS == ROWS {
         while row + 2 * ROWS <= rows {
             // SAFETY: the caller's promise.
-            unsafe { tile::<L, S, 12, P>(memory, row, panel, matrix, layer) };
+            unsafe { product.tile::<12, P>(row, panel) };
             row += 2 * ROWS;
         }
     }
     let (done, rest) = (row, rows - row);
-    let strips = rest.div_ceil(ROWS);
+    let strips = rest.div_ceil(T::ROWS);
     for strip in 0..strips {
         let (first, end) = (done + rest * strip / strips, done + rest * (strip + 1) / strips);
         // SAFETY: the caller's promise.
         unsafe {
             match end - first {
-                6 => tile::<L, S, 6, P>(memory, first, panel, matrix, layer),
-                5 => tile::<L, S, 5, P>(memory, first, panel, matrix, layer),
-                4 => tile::<L, S, 4, P>(memory, first, panel, matrix, layer),
-                3 => tile::<L, S, 3, P>(memory, first, panel, matrix, layer),
-                2 => tile::<L, S, 2, P>(memory, first, panel, matrix, layer),
-                _ => tile::<L, S, 1, P>(memory, first, panel, matrix, layer),
+                6 => product.tile::<6, P>(first, panel),
+                5 => product.tile::<5, P>(first, panel),
+                4 => product.tile::<4, P>(first, panel),
+                3 => product.tile::<3, P>(first, panel),
+                2 => product.tile::<2, P>(first, panel),
+                _ => product.tile::<1, P>(first, panel),
             }
         }
     }
@@ -294,26 +287,20 @@ unsafe fn strips<L: Lanes, S: Stored, const P: usize>(
 /// One row by all panels, four side by side.
 ///
 /// # Safety
-/// As [`tile`].
+/// As [`Tiled::tile`].
 #[inline(always)]
-pub(super) unsafe fn row_of_panels<L: Lanes, S: Stored>(
-    memory: *mut f32,
-    row: usize,
-    matrix: Matrix,
-    layer: &Layer<'_>,
-) {
-    let panels = layer.output.width.div_ceil(PANEL);
+pub(super) unsafe fn row_of_panels<T: Tiled>(product: &T, row: usize, panels: usize) {
     let mut panel = 0;
     // SAFETY: the caller's promise; no panel is beyond `panels`.
     unsafe {
         while panel + 4 <= panels {
-            tile::<L, S, 1, 4>(memory, row, panel, matrix.skip(panel), layer);
+            product.tile::<1, 4>(row, panel);
             panel += 4;
         }
         match panels - panel {
-            1 => tile::<L, S, 1, 1>(memory, row, panel, matrix.skip(panel), layer),
-            2 => tile::<L, S, 1, 2>(memory, row, panel, matrix.skip(panel), layer),
-            3 => tile::<L, S, 1, 3>(memory, row, panel, matrix.skip(panel), layer),
+            1 => product.tile::<1, 1>(row, panel),
+            2 => product.tile::<1, 2>(row, panel),
+            3 => product.tile::<1, 3>(row, panel),
             _ => {}
         }
     }
@@ -332,76 +319,125 @@ macro_rules! each_row {
         })*}
     };
 }
+pub(super) use each_row;
 
-/// `R` rows from `row` by `P` panels from `panel`, which `matrix` begins with.
+/// A product of f32 with weights that are widened to f32.
+pub(super) struct Product<'a, L, S> {
+    memory: *mut f32,
+    matrix: Matrix,
+    layer: &'a Layer<'a>,
+    types: PhantomData<(L, S)>,
+}
+
+impl<'a, L, S> Product<'a, L, S> {
+    #[inline(always)]
+    pub fn new(memory: *mut f32, matrix: Matrix, layer: &'a Layer<'a>) -> Self {
+        Self { memory, matrix, layer, types: PhantomData }
+    }
+}
+
+impl<L: Lanes, S: Stored> Tiled for Product<'_, L, S> {
+    const ROWS: usize = ROWS;
+    const WIDEST: usize = L::WIDEST;
+
+    #[inline(always)]
+    unsafe fn tile<const R: usize, const P: usize>(&self, row: usize, panel: usize) {
+        let Self { memory, layer, .. } = *self;
+        let Layer { input, output, .. } = *layer;
+        let count = |p: usize| (output.width - (panel + p) * PANEL).min(PANEL);
+        // SAFETY: the caller's promise; the matrix has a row for each input.
+        unsafe {
+            let matrix = self.matrix.skip(panel);
+            let mut ends = starts::<L, R, P>(memory, row, panel, layer);
+            let mut sums = [[L::splat(0.0); P]; R];
+            each_row!(r of R: for p in 0..P { sums[r][p] = ends[r][p]; });
+
+            let last = if matrix.is_padded { PANEL } else { count(P - 1) };
+            let inputs = memory.add(input.offset + row * input.stride).cast_const();
+            for k in 0..input.width {
+                let from = matrix.from.add(k * matrix.row_bytes);
+                let mut w = [L::splat(0.0); P];
+                for (p, w) in w.iter_mut().enumerate() {
+                    let from = from.add(p * matrix.panel_bytes);
+                    *w = if p + 1 < P || last == PANEL { S::load(from) } else { L::load_part(from.cast(), last) };
+                }
+                each_row!(r of R: {
+                    let x = L::splat(*inputs.add(r * input.stride + k));
+                    for p in 0..P {
+                        sums[r][p] = x.fma(w[p], sums[r][p]);
+                    }
+                });
+            }
+
+            each_row!(r of R: for p in 0..P { ends[r][p] = sums[r][p]; });
+            finish(memory, row, panel, layer, &ends);
+        }
+    }
+}
+
+/// What the sums of a tile start from.
 ///
 /// # Safety
-/// As [`Lanes`]; rows and panels are of the layer, whose spans were checked; the matrix has a row for each input.
+/// As [`Tiled::tile`].
 #[inline(always)]
-unsafe fn tile<L: Lanes, S: Stored, const R: usize, const P: usize>(
-    memory: *mut f32,
+pub(super) unsafe fn starts<L: Lanes, const R: usize, const P: usize>(
+    memory: *const f32,
     row: usize,
     panel: usize,
-    matrix: Matrix,
     layer: &Layer<'_>,
-) {
-    let Layer { input, output, .. } = *layer;
+) -> [[L; P]; R] {
     // SAFETY: the caller's promise.
     unsafe {
-        let cell =
-            |span: Span, r: usize, p: usize| memory.add(span.offset + (row + r) * span.stride + (panel + p) * PANEL);
-        let count = |p: usize| (output.width - (panel + p) * PANEL).min(PANEL);
-
-        // Where sums begin and end. Loops that are not unrolled read it by index and so keep it on the stack, where the sums
-        // themselves must not be: hidden from the compiler, the two stay apart.
-        let mut ends = [[L::splat(0.0); P]; R];
+        let mut starts = [[L::splat(0.0); P]; R];
         match layer.start {
             Start::Zero => {}
             Start::Bias => {
                 for p in 0..P {
                     let bias = L::load(layer.bias.as_ptr().add((panel + p) * PANEL));
-                    for ends in &mut ends {
-                        ends[p] = bias;
+                    for starts in &mut starts {
+                        starts[p] = bias;
                     }
                 }
             }
             Start::Span(span) => {
-                for (r, ends) in ends.iter_mut().enumerate() {
-                    for (p, end) in ends.iter_mut().enumerate() {
-                        *end = read(cell(span, r, p), count(p));
+                for (r, starts) in starts.iter_mut().enumerate() {
+                    for (p, start) in starts.iter_mut().enumerate() {
+                        let column = (panel + p) * PANEL;
+                        let from = memory.add(span.offset + (row + r) * span.stride + column);
+                        *start = read(from, (span.width - column).min(PANEL));
                     }
                 }
             }
         }
-        let mut sums = [[L::splat(0.0); P]; R];
-        each_row!(r of R: for p in 0..P { sums[r][p] = ends[r][p]; });
+        starts
+    }
+}
 
-        let last = if matrix.is_padded { PANEL } else { count(P - 1) };
-        let inputs = memory.add(input.offset + row * input.stride).cast_const();
-        for k in 0..input.width {
-            let from = matrix.from.add(k * matrix.row_bytes);
-            let mut w = [L::splat(0.0); P];
-            for (p, w) in w.iter_mut().enumerate() {
-                let from = from.add(p * matrix.panel_bytes);
-                *w = if p + 1 < P || last == PANEL { S::load(from) } else { L::load_part(from.cast(), last) };
-            }
-            each_row!(r of R: {
-                let x = L::splat(*inputs.add(r * input.stride + k));
-                for p in 0..P {
-                    sums[r][p] = x.fma(w[p], sums[r][p]);
-                }
-            });
-        }
-
-        each_row!(r of R: for p in 0..P { ends[r][p] = sums[r][p]; });
-        for (r, ends) in ends.iter().enumerate() {
-            for (p, end) in ends.iter().enumerate() {
-                let mut value = *end;
+/// Writes `activation(addend + sums)` of a tile.
+///
+/// # Safety
+/// As [`Tiled::tile`].
+#[inline(always)]
+pub(super) unsafe fn finish<L: Lanes, const R: usize, const P: usize>(
+    memory: *mut f32,
+    row: usize,
+    panel: usize,
+    layer: &Layer<'_>,
+    sums: &[[L; P]; R],
+) {
+    let output = layer.output;
+    for (r, sums) in sums.iter().enumerate() {
+        for (p, sum) in sums.iter().enumerate() {
+            let column = (panel + p) * PANEL;
+            let count = (output.width - column).min(PANEL);
+            // SAFETY: the caller's promise.
+            unsafe {
+                let cell = |span: Span| memory.add(span.offset + (row + r) * span.stride + column);
+                let mut value = *sum;
                 if let Some(addend) = layer.addend {
-                    value = read::<L>(cell(addend, r, p), count(p)).add(value);
+                    value = read::<L>(cell(addend), count).add(value);
                 }
-                let value = activate_cheaply(layer.activation, value);
-                write(value, cell(output, r, p), count(p));
+                write(activate_cheaply(layer.activation, value), cell(output), count);
             }
         }
     }

@@ -6,7 +6,7 @@
 
 use super::lanes::{Lanes, chunks, read, sum_of_products};
 use super::panels::PANEL;
-use super::tile::{BLOCK, Layer, Matrix, StoredF32, panel_of_rows};
+use super::tile::{BLOCK, Layer, Matrix, Product, StoredF32, strips};
 use super::{Activation, MatMul, Span, Start};
 use std::mem::MaybeUninit;
 
@@ -106,7 +106,8 @@ unsafe fn turned_panel<L: Lanes>(
                     *lines.add(k * PANEL + column) = value;
                 }
             }
-            let matrix = Matrix { from: lines.cast_const().cast(), panel_bytes: row_bytes, row_bytes, is_padded: true };
+            let from = lines.cast_const().cast();
+            let matrix = Matrix { from, first: panel, panel_bytes: row_bytes, row_bytes, is_padded: true };
             let layer = Layer {
                 input: Span { offset: input.offset + start, width: length, ..input },
                 start: if start == 0 { Start::Zero } else { Start::Span(output) },
@@ -115,7 +116,7 @@ unsafe fn turned_panel<L: Lanes>(
                 output,
                 activation: Activation::Identity,
             };
-            panel_of_rows::<L, StoredF32>(memory, rows, panel, matrix, &layer);
+            strips::<Product<'_, L, StoredF32>, 1>(&Product::new(memory, matrix, &layer), rows, panel);
         }
     }
 }

@@ -5,6 +5,7 @@
 //! error term of Knuth's TwoSum), and rounding that to f32 rounds the exact value once, because f64 has more than twice
 //! the digits and two (Boldo and Melquiond, Emulation of FMA and Correctly Rounded Sums, 2008).
 
+use super::dots::{self, Bytes, Dot, Pairs, Words};
 use super::lanes::{self, Lanes};
 use super::list::Functions;
 use super::{reduce, tile, transposed};
@@ -16,9 +17,12 @@ pub(super) const FUNCTIONS: Functions = Functions {
     dense_names: [
         ["portable-f32-1x64", "portable-f32-6x16"],
         ["portable-f32f16f32-1x64", "portable-f32f16f32-6x16"],
-        ["portable-f32bf16f32-1x64", "portable-f32bf16f32-6x16"],
+        ["portable-bf16-1x64", "portable-bf16-4x16"],
+        ["portable-int12-1x64", "portable-int12-4x16"],
+        ["portable-int8-1x64", "portable-int8-4x16"],
     ],
     dense: tile::dense::<Portable>,
+    pairs: dots::pairs::<Portable>,
     unary: lanes::unary::<Portable>,
     generated: tile::generated::<Portable>,
     combine: lanes::combine::<Portable>,
@@ -171,6 +175,24 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut u8) {
+        // SAFETY: the caller's promise.
+        unsafe { to.cast::<[u8; 16]>().write_unaligned(self.lanes().map(|x| x.round_ties_even() as u8)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_words(self, to: *mut i16) {
+        // SAFETY: the caller's promise.
+        unsafe { to.cast::<[i16; 16]>().write_unaligned(self.lanes().map(|x| x.round_ties_even() as i16)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16) {
+        // SAFETY: the caller's promise.
+        unsafe { to.cast::<[u16; 16]>().write_unaligned(self.lanes().map(|x| bf16::from_f32(x).to_bits())) }
+    }
+
+    #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
         self.zip(other, |a, b| a + b)
     }
@@ -282,4 +304,84 @@ impl Lanes for Portable {
 
     #[inline(always)]
     unsafe fn prefetch(_from: *const u8) {}
+}
+
+/// 16 integers from a line of weights and a word of inputs, `N` products each.
+macro_rules! integer_dots {
+    ($kind:ty, $count:literal, $input:ty, $weight:ty) => {
+        impl Dot<$kind> for Portable {
+            type Sums = [i32; 16];
+            type Line = [[$weight; $count]; 16];
+            const ROWS: usize = 4;
+            const WIDEST: usize = 1;
+
+            #[inline(always)]
+            unsafe fn none() -> [i32; 16] {
+                [0; 16]
+            }
+
+            #[inline(always)]
+            unsafe fn line(from: *const u8) -> Self::Line {
+                // SAFETY: the caller's promise.
+                unsafe { from.cast::<Self::Line>().read_unaligned() }
+            }
+
+            #[inline(always)]
+            unsafe fn dot(mut sums: [i32; 16], line: &Self::Line, word: *const u8) -> [i32; 16] {
+                // SAFETY: the caller's promise.
+                let inputs = unsafe { word.cast::<[$input; $count]>().read_unaligned() };
+                for (sum, weights) in sums.iter_mut().zip(line) {
+                    for (input, weight) in inputs.iter().zip(weights) {
+                        *sum += i32::from(*input) * i32::from(*weight);
+                    }
+                }
+                sums
+            }
+
+            #[inline(always)]
+            unsafe fn floats(sums: [i32; 16], zero: i32, totals: *const i32) -> Self {
+                // SAFETY: the caller's promise.
+                let totals = unsafe { totals.cast::<[i32; 16]>().read_unaligned() };
+                Self::from_lanes(std::array::from_fn(|lane| {
+                    sums[lane].wrapping_sub(zero.wrapping_mul(totals[lane])) as f32
+                }))
+            }
+        }
+    };
+}
+
+integer_dots! { Bytes, 4, u8, i8 }
+integer_dots! { Words, 2, i16, i16 }
+
+impl Dot<Pairs> for Portable {
+    type Sums = Self;
+    type Line = [Self; 2];
+    const ROWS: usize = 4;
+    const WIDEST: usize = 1;
+
+    #[inline(always)]
+    unsafe fn none() -> Self {
+        Self::from_lanes([0.0; 16])
+    }
+
+    #[inline(always)]
+    unsafe fn line(from: *const u8) -> [Self; 2] {
+        // SAFETY: the caller's promise.
+        let line = unsafe { from.cast::<[[u16; 2]; 16]>().read_unaligned() };
+        [0, 1].map(|of| Self::from_lanes(line.map(|pair| bf16::from_bits(pair[of]).to_f32())))
+    }
+
+    #[inline(always)]
+    unsafe fn dot(sums: Self, line: &[Self; 2], word: *const u8) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let [first, second] = dots::pair(word);
+            Self::splat(second).fma(line[1], Self::splat(first).fma(line[0], sums))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn floats(sums: Self, _zero: i32, _totals: *const i32) -> Self {
+        sums
+    }
 }

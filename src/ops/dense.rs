@@ -17,6 +17,8 @@ pub struct Dense {
     pub addend: Option<Span>,
     pub activation: Activation,
     pub output: Span,
+    /// Room for the quantised rows of a call.
+    pub scratch: Span,
 }
 
 impl Dense {
@@ -33,6 +35,7 @@ impl Dense {
                 addend: self.addend.map(side),
                 output: part.split(self.output),
                 activation: self.activation,
+                scratch: self.scratch,
             };
             context.kernels.dense(context.memory, rows, &call);
         }

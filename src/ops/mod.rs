@@ -28,7 +28,9 @@ mod testkit;
 mod transform;
 mod view;
 
-pub use crate::kernels::{Activation, Combine, Element, Kernels, Panels, Pooling, Rare, Reduce, Rows, Span, Start};
+pub use crate::kernels::{
+    Activation, Combine, Element, Kernels, NOWHERE, Panels, Pooling, Rare, Reduce, Rows, Span, Start, Weight,
+};
 pub use attend::{Attend, SoftmaxDown};
 pub use block::{Enter, Leave};
 pub use choose::Choose;

@@ -52,8 +52,8 @@ impl Part {
 mod tests {
     use super::super::testkit::{memory, run};
     use super::super::{
-        Activation, Argmax, Combination, Combine, Dense, Element, LayerNorm, Normalize, Operation, Panels, Softmax,
-        Span, Spread, Start,
+        Activation, Argmax, Combination, Combine, Dense, LayerNorm, NOWHERE, Normalize, Operation, Panels, Softmax,
+        Span, Spread, Start, Weight,
     };
 
     /// Rows and parts: more of these, more of those, as many.
@@ -121,7 +121,7 @@ mod tests {
         let (depth, columns) = (5, 19);
         let bias: Vec<f32> = (0..columns).map(|c| c as f32 / 8.0).collect();
         let weight = |c: usize, k: usize| (c * 7 + k * 3) as f32 / 16.0 - 4.0;
-        let weights = || Panels::pack(Element::F32, depth, columns, weight, Some(&bias)).expect("memory");
+        let weights = || Panels::pack(Weight::F32, depth, columns, weight, Some(&bias)).expect("memory");
         for [rows, groups] in SHAPES {
             let input = Span { offset: 3, stride: groups * depth, width: groups * depth };
             let output = Span { offset: 9000, stride: groups * columns + 1, width: groups * columns };
@@ -133,7 +133,16 @@ mod tests {
                 let dense = |groups, input, start: Option<Span>, addend, output| {
                     let start = start.map_or(Start::Bias, Start::Span);
                     let activation = Activation::Relu;
-                    Operation::Dense(Dense { groups, input, weights: weights(), start, addend, activation, output })
+                    Operation::Dense(Dense {
+                        groups,
+                        input,
+                        weights: weights(),
+                        start,
+                        addend,
+                        activation,
+                        output,
+                        scratch: NOWHERE,
+                    })
                 };
                 assert_each_part(rows, groups, &dense(groups, input, start, addend, output), |share| {
                     let side = |span: Span| if span.width == columns { share.whole(span) } else { share.of(span) };

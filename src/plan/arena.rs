@@ -13,8 +13,8 @@
 
 use super::Stage;
 use crate::format::Description;
-use crate::network::graph::{Graph, Matrix, Op, Value};
-use crate::ops::Span;
+use crate::network::graph::{Graph, Matrix, Node, Op, Value};
+use crate::ops::{Span, Weight};
 use std::ops::Range;
 
 /// Rows start at a multiple of this many f32: 64 bytes.
@@ -74,6 +74,8 @@ pub struct Layout<'a> {
     pub in_block: &'a [bool],
     /// Whether each value depends on the scenario.
     pub dependents: &'a [bool],
+    /// The types of the weights of dense layers.
+    pub weights: &'a [Option<Weight>],
     pub tile: usize,
 }
 
@@ -165,11 +167,11 @@ impl Layout<'_> {
         }
         let mut extra = Vec::new();
         for (index, node) in graph.nodes.iter().enumerate() {
-            if let Op::Attend { keys, .. } = node.op {
-                let positions = self.length_of(keys).next_multiple_of(ALIGNMENT);
+            let needed = self.scratch(node, index);
+            if needed > 0 {
                 extra.push(index);
                 let life = if self.stages[index] == Stage::Candidate { (index, index) } else { (0, count) };
-                shared.push(Buffer { rows: 1, stride: (graph.width(keys) + 2) * positions, life });
+                shared.push(Buffer { rows: 1, stride: padded(needed), life });
             }
         }
         let (offsets, length) = place_shared(&shared, length);
@@ -213,6 +215,20 @@ impl Layout<'_> {
             settled.copied.iter().map(transfer).collect()
         });
         Arena { transfers: transfers.collect(), spans, staged: stage_spans, scratch, regions }
+    }
+
+    /// f32 that a node needs besides its value.
+    fn scratch(&self, node: &Node, index: usize) -> usize {
+        match (&node.op, self.weights[index]) {
+            (Op::Attend { keys, .. }, _) => {
+                (self.graph.width(*keys) + 2) * self.length_of(*keys).next_multiple_of(ALIGNMENT)
+            }
+            (Op::Product { input, groups, .. }, Some(weights)) => {
+                let rows = self.rows(Value(index)).max(*groups);
+                weights.scratch(self.graph.width(*input) / groups, rows)
+            }
+            _ => 0,
+        }
     }
 
     fn length_of(&self, value: Value) -> usize {

@@ -10,9 +10,9 @@ use crate::network::Rate;
 use crate::network::graph::{self, Matrices, Matrix, Node, Op, Pool as Pooled, Value};
 use crate::ops::{
     Affine, Argmax, Attend, Choose, Combination, Combine, Copy, Dense, Dots, Enter, Find, Gather, Generated,
-    Interleave, Kept, Kernels, LayerNorm, Leave, Load, Lookup, Mapping, MatMul, Mixture, Normalize, OneHot, Operation,
-    PerRow, Pick, Pool, Pooling, Reduction, RowNumbers, Scaling, Scores, Softmax, SoftmaxDown, Span, Spread, Start,
-    Stored, TopK, Unary, View,
+    Interleave, Kept, Kernels, LayerNorm, Leave, Load, Lookup, Mapping, MatMul, Mixture, NOWHERE, Normalize, OneHot,
+    Operation, PerRow, Pick, Pool, Pooling, Reduction, RowNumbers, Scaling, Scores, Softmax, SoftmaxDown, Span, Spread,
+    Start, Stored, TopK, Unary, View, Weight,
 };
 
 /// What lowering reads.
@@ -25,6 +25,8 @@ pub struct Lowering<'a> {
     pub arena: &'a Arena,
     pub plan: &'a Scheduled,
     pub rates: &'a [Rate],
+    /// The types of the weights of dense layers.
+    pub weights: &'a [Option<Weight>],
 }
 
 /// What a node becomes, before it is a step.
@@ -282,11 +284,14 @@ impl Lowering<'_> {
                 };
                 let lowered = match matrix {
                     Matrix::Layer(layer, columns) => {
-                        let weights = pack(self.store, layer, columns, outputs, self.options.precision)?;
+                        let typed = || Error::new(ErrorKind::Internal, &node.name, "has no type of weights");
+                        let weights =
+                            pack(self.store, layer, columns, outputs, self.weights[index].ok_or_else(typed)?)?;
                         let rows = if self.plan.stages[index] == Stage::Candidate { self.options.tile } else { groups };
-                        let kernel = self.kernels.dense_name(weights.element(), rows).to_owned();
+                        let kernel = self.kernels.dense_name(weights.weight_type(), rows).to_owned();
                         let bytes = weights.bytes();
-                        let dense = Dense { groups, input, weights, start, addend, activation, output };
+                        let scratch = self.arena.scratch[index].unwrap_or(NOWHERE);
+                        let dense = Dense { groups, input, weights, start, addend, activation, output, scratch };
                         let operation = Operation::Dense(dense);
                         Lowered { operation, shape, kernel, bytes, multiply_adds: 0 }
                     }

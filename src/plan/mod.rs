@@ -28,9 +28,9 @@ pub use prune::Tasks;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::{Description, Feature, FeatureKind, Store, TensorId};
-use crate::network::graph::Op;
+use crate::network::graph::{Matrix, Node, Op, Start, Value};
 use crate::network::{Graph, Rate, complete_rates};
-use crate::ops::{Head, Kernels, Operation};
+use crate::ops::{Head, Kernels, Operation, Weight};
 use arena::Layout;
 use lower::Lowering;
 use schedule::schedule;
@@ -45,6 +45,9 @@ pub const MAX_TILE: usize = 4096;
 
 /// The most f32 that the memory of a scorer may have: 4 GiB.
 const MAX_LENGTH: usize = 1 << 30;
+
+/// The widest layer whose outputs are taken for logits.
+const MOST_LOGITS: usize = 16;
 
 /// When a step runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -158,12 +161,14 @@ impl Plan {
         let stages: Vec<Stage> =
             graph.nodes.iter().zip(&rates).map(|(node, rate)| stage(&node.op, *rate, options)).collect();
         let scheduled = schedule(&graph, &stages, &tasks);
+        let weights = weight_types(&scheduled.graph, store, options.precision)?;
         let layout = Layout {
             graph: &scheduled.graph,
             description,
             stages: &scheduled.stages,
             in_block: &scheduled.in_block,
             dependents: &scheduled.dependents,
+            weights: &weights,
             tile: options.tile,
         };
         let arena = layout.arrange();
@@ -173,8 +178,17 @@ impl Plan {
         }
 
         let rates = self::rates(&scheduled.graph, &features);
-        let lowering =
-            Lowering { description, store, tables, kernels, options, arena: &arena, plan: &scheduled, rates: &rates };
+        let lowering = Lowering {
+            description,
+            store,
+            tables,
+            kernels,
+            options,
+            arena: &arena,
+            plan: &scheduled,
+            rates: &rates,
+            weights: &weights,
+        };
         let mut steps = lowering.steps()?;
         steps.sort_by_key(|(stage, step)| (*stage, step.is_scenario_bound));
         let mut heads = Vec::with_capacity(factors.len());
@@ -277,6 +291,40 @@ fn rates(graph: &Graph, features: &[Rate]) -> Vec<Rate> {
     let mut rates = Vec::with_capacity(graph.nodes.len());
     complete_rates(graph, features, &mut rates);
     rates
+}
+
+/// The types in which the weights of dense layers are held, by node. The last layers of the tasks, whose outputs are logits,
+/// are not quantised.
+fn weight_types(graph: &Graph, store: &Store, precision: Option<Precision>) -> Result<Vec<Option<Weight>>, Error> {
+    let last = last_layers(graph);
+    let typed = |(index, node): (usize, &Node)| match &node.op {
+        Op::Product { matrix: Matrix::Layer(layer, columns), .. } => {
+            let precision = if last[index] { precision.filter(Precision::is_float) } else { precision };
+            pack::weight_type(store, layer, columns, precision).map(Some)
+        }
+        _ => Ok(None),
+    };
+    graph.nodes.iter().enumerate().map(typed).collect()
+}
+
+/// Whether each node is a narrow layer that an output is made of without another layer.
+fn last_layers(graph: &Graph) -> Vec<bool> {
+    let mut reached = vec![false; graph.nodes.len()];
+    graph.outputs.iter().flatten().for_each(|output| reached[output.0] = true);
+    for (index, node) in graph.nodes.iter().enumerate().rev() {
+        if !reached[index] {
+            continue;
+        }
+        let before: Vec<Value> = match &node.op {
+            Op::Product { start, addend, .. } => {
+                let start = if let Start::Value(start) = start { Some(*start) } else { None };
+                start.into_iter().chain(*addend).collect()
+            }
+            op => op.inputs(),
+        };
+        before.into_iter().for_each(|value| reached[value.0] = true);
+    }
+    graph.nodes.iter().zip(reached).map(|(node, reached)| reached && node.width <= MOST_LOGITS).collect()
 }
 
 /// Features are read at their own stage; without the split, everything else that changes with a request runs per candidate.

@@ -3,7 +3,7 @@
 use crate::error::{Error, ErrorKind};
 use crate::format::{Dtype, Store, Tensor, TensorId};
 use crate::network::graph::{Columns, Layer, Norm};
-use crate::ops::{Element, Panels};
+use crate::ops::{Element, Panels, Weight};
 
 /// The type in which dense weights are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,8 +12,20 @@ pub enum Precision {
     F32,
     /// IEEE half precision storage, f32 arithmetic.
     F16,
-    /// bfloat16 storage, f32 arithmetic.
+    /// bfloat16 weights and inputs of layers, f32 sums. Faster where the CPU multiplies pairs of them; the bits of a score are
+    /// those of the instruction set.
     Bf16,
+    /// Integers of 12 bits and a scale per output; inputs as integers of up to 16 bits and a scale per row. Exact sums.
+    Int12,
+    /// Integers of 8 bits and a scale per output; inputs as integers of 8 bits, a scale and a zero per row. Exact sums.
+    Int8,
+}
+
+impl Precision {
+    /// Whether weights are floats.
+    pub fn is_float(&self) -> bool {
+        matches!(self, Precision::F32 | Precision::F16 | Precision::Bf16)
+    }
 }
 
 /// A batch norm as `x * scale + shift`: `scale = gamma / sqrt(variance + epsilon)`, `shift = beta - mean * scale`, in f64.
@@ -33,14 +45,33 @@ pub fn affine(store: &Store, norm: &Norm) -> Result<(Vec<f64>, Vec<f64>), Error>
     Ok((scale, shift))
 }
 
-/// Packs `columns` of a layer of `outputs` outputs. Without `precision`, weights keep their stored type, but for products and
-/// sums of several (a folded norm, a difference), which are new and are held in f32.
+/// In which type `columns` of a layer are held. Without `precision`, weights keep their stored type, but for bf16, and for
+/// products and sums of several (a folded norm, a difference), which are new: those are held in f32. So are integers of more
+/// inputs than a sum can take.
+pub fn weight_type(
+    store: &Store,
+    layer: &Layer,
+    columns: &[Columns],
+    precision: Option<Precision>,
+) -> Result<Weight, Error> {
+    let depth: usize = columns.iter().map(|run| run.length).sum();
+    let is_stored =
+        layer.norm.is_none() && layer.input_norm.is_none() && columns.iter().all(|run| run.terms.len() == 1);
+    let wanted = match (precision, element(&store.tensor(layer.weight))?) {
+        (Some(precision), _) => precision.into(),
+        (None, Element::F16) if is_stored => Weight::F16,
+        (None, _) => Weight::F32,
+    };
+    Ok(if depth > wanted.max_depth() { Weight::F32 } else { wanted })
+}
+
+/// Packs `columns` of a layer of `outputs` outputs.
 pub fn pack(
     store: &Store,
     layer: &Layer,
     columns: &[Columns],
     outputs: usize,
-    precision: Option<Precision>,
+    weights: Weight,
 ) -> Result<Panels, Error> {
     let tensor = store.tensor(layer.weight);
     let weight = tensor.to_f32()?;
@@ -71,7 +102,6 @@ pub fn pack(
 
     let places: Vec<(&Columns, usize)> =
         columns.iter().flat_map(|run| (0..run.length).map(move |at| (run, at))).collect();
-    let is_stored = norm.is_none() && input_norm.is_none() && columns.iter().all(|run| run.terms.len() == 1);
     let value = |output: usize, input: usize| {
         let (run, at) = places[input];
         let term = |&(start, is_negative): &(usize, bool)| {
@@ -81,32 +111,27 @@ pub fn pack(
         };
         (run.terms.iter().map(term).sum::<f64>() * norm.as_ref().map_or(1.0, |(scale, _)| scale[output])) as f32
     };
-    let element = match precision {
-        Some(precision) => precision.into(),
-        None if !is_stored => Element::F32,
-        None => element(&tensor)?,
-    };
-    check_range(&tensor, element, (0..outputs).flat_map(|o| (0..places.len()).map(move |i| (o, i))), value)?;
-    Panels::pack(element, places.len(), outputs, value, Some(&bias))
+    check_range(&tensor, weights, (0..outputs).flat_map(|o| (0..places.len()).map(move |i| (o, i))), value)?;
+    Panels::pack(weights, places.len(), outputs, value, Some(&bias))
         .map_err(|error| Error::new(ErrorKind::OutOfMemory, tensor.name, error.to_string()))
 }
 
-/// Refuses weights that become infinite in `element`.
+/// Refuses weights that become infinite in their type.
 fn check_range(
     tensor: &Tensor<'_>,
-    element: Element,
+    weights: Weight,
     places: impl Iterator<Item = (usize, usize)>,
     value: impl Fn(usize, usize) -> f32,
 ) -> Result<(), Error> {
-    let limit = match element {
-        Element::F16 => half::f16::MAX.to_f32(),
-        Element::Bf16 => half::bf16::MAX.to_f32(),
-        Element::F32 => f32::MAX,
+    let limit = match weights {
+        Weight::F16 => half::f16::MAX.to_f32(),
+        Weight::Bf16 => half::bf16::MAX.to_f32(),
+        Weight::F32 | Weight::Int12 | Weight::Int8 => f32::MAX,
     };
     for (output, input) in places {
         let value = value(output, input);
         if value.is_nan() || value.abs() > limit {
-            let detail = format!("weight of output {output} is {value}, beyond {element:?}");
+            let detail = format!("weight of output {output} is {value}, beyond {weights:?}");
             return Err(Error::new(ErrorKind::Tensor, tensor.name, detail));
         }
     }
@@ -123,12 +148,14 @@ pub fn element(tensor: &Tensor<'_>) -> Result<Element, Error> {
     }
 }
 
-impl From<Precision> for Element {
-    fn from(precision: Precision) -> Element {
+impl From<Precision> for Weight {
+    fn from(precision: Precision) -> Weight {
         match precision {
-            Precision::F32 => Element::F32,
-            Precision::F16 => Element::F16,
-            Precision::Bf16 => Element::Bf16,
+            Precision::F32 => Weight::F32,
+            Precision::F16 => Weight::F16,
+            Precision::Bf16 => Weight::Bf16,
+            Precision::Int12 => Weight::Int12,
+            Precision::Int8 => Weight::Int8,
         }
     }
 }

@@ -15,7 +15,7 @@ from . import columns
 from . import library as abi
 
 MODES = {"map": 0, "snapshot": 1, "copy": 2}
-PRECISIONS = {None: 0, "f32": 1, "f16": 2, "bf16": 3}
+PRECISIONS = {None: 0, "f32": 1, "f16": 2, "bf16": 3, "int12": 4, "int8": 5}
 TYPES = {np.dtype(np.int64): 1, np.dtype(np.int32): 2, np.dtype(np.float32): 3}
 
 

@@ -2,7 +2,7 @@
 
 use crate::Failure;
 use clap::Args;
-use polyscore::meter::{Element, Kernels, Measured, measure};
+use polyscore::meter::{Kernels, Measured, Weight, measure};
 use serde_json::json;
 use std::io::Write;
 
@@ -44,10 +44,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         )?;
         writeln!(out, "{:24} {:>11} {:>6} {:>9} {:>7} {:>8}", "kernel", "layer", "rows", "speed", "share", "weights")?;
     }
-    for element in Element::ALL {
+    for weights in Weight::ALL {
         for shape in &arguments.shapes {
             let failure = |error| Failure(format!("{}x{}: {error}", shape[0], shape[1]));
-            for measured in measure(kernels, element, *shape, &arguments.rows).map_err(failure)? {
+            for measured in measure(kernels, weights, *shape, &arguments.rows).map_err(failure)? {
                 let Measured { kernel, rows, speed, share, bandwidth } = measured;
                 let layer = format!("{}x{}", shape[0], shape[1]);
                 if arguments.json {

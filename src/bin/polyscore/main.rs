@@ -84,6 +84,8 @@ enum PrecisionName {
     F32,
     F16,
     Bf16,
+    Int12,
+    Int8,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -105,6 +107,8 @@ impl Open {
                 PrecisionName::F32 => Precision::F32,
                 PrecisionName::F16 => Precision::F16,
                 PrecisionName::Bf16 => Precision::Bf16,
+                PrecisionName::Int12 => Precision::Int12,
+                PrecisionName::Int8 => Precision::Int8,
             }),
             max_error: self.max_error,
             isa: self.isa.clone(),

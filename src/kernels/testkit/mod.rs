@@ -10,7 +10,7 @@ mod selection;
 
 use super::{
     Activation, Attend, Combine, Dense, Element, Generated, Kernels, MatMul, Panels, Places, Rare, Reduce, Rows, Span,
-    Start,
+    Start, Weight,
 };
 
 /// Widths around the lanes, panels and blocks of panels.
@@ -190,17 +190,17 @@ fn compare(what: &dyn std::fmt::Debug, start: &[f32], call: impl Fn(&Kernels, &m
 #[test]
 fn what_lies_around_an_output_stays() {
     let (rows, width) = (11, 21);
-    let weights = Panels::pack(Element::F32, 4, width, |c, k| paint(c + k), None).expect("memory");
+    let weights = Panels::pack(Weight::Int8, 4, width, |c, k| paint(c + k), None).expect("memory");
     let (scale, shift): (Vec<f32>, Vec<f32>) = (0..width).map(|c| (paint(c), paint(c * 5))).unzip();
     let (input, narrow) = (span(0, width + 1, width), span(0, 4, 4));
     let (wide, matrix) = (span(0, width, width * 3), span(0, 4, 4 * width));
     let output = span(420, width + 5, width);
     let column = Span { width: 1, ..output };
     let (start, activation) = (Start::Zero, Activation::Sigmoid);
-    let dense = Dense { input: narrow, weights: &weights, start, addend: None, output, activation };
+    let scratch = span(800, 0, 6 * 16);
+    let dense = Dense { input: narrow, weights: &weights, start, addend: None, output, activation, scratch };
     let generated = Generated { input: narrow, weight: matrix, outside: None, start, addend: None, output, activation };
     let shared = Generated { weight: Span { stride: 0, ..matrix }, ..generated };
-    let scratch = span(800, 0, 6 * 16);
     let attend = Attend { queries: narrow, keys: span(9, 5, 4), base: None, rows: Rows::Mean, scratch, output: column };
     let matmul = MatMul {
         left: span(0, 7, 6),
@@ -280,7 +280,7 @@ fn sets_are_chosen_by_name() {
     assert_eq!(Kernels::select(Some("scalar")).map(Kernels::name), Ok("scalar"));
     assert_eq!(Kernels::select(Some("portable")).map(Kernels::name), Ok("portable"));
     let unknown = Kernels::select(Some("avx9")).map(Kernels::name).unwrap_err();
-    assert_eq!(unknown.to_string(), "`avx9` is not one of scalar, portable, avx2, avx512");
+    assert_eq!(unknown.to_string(), "`avx9` is not one of scalar, portable, avx2, avx512, avx512bf16");
     let best = Kernels::select(None).map(Kernels::name);
     assert_eq!(best.ok(), Kernels::available().last().map(Kernels::name));
 }

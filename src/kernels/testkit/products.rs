@@ -1,29 +1,148 @@
 //! Products with packed and with computed matrices.
 
 use super::{
-    ACTIVATIONS, ELEMENTS, ROWS, WIDTHS, assert_near, compare, magnitude, memory, paint, row, span, sum_of_products,
+    ACTIVATIONS, GUARD, ROWS, WIDTHS, assert_near, compare, magnitude, memory, paint, row, span, sum_of_products,
 };
-use crate::kernels::{Activation, Dense, Element, Generated, Kernels, MatMul, Panels, Span, Start};
+use crate::kernels::{Activation, Dense, Generated, Kernels, MatMul, NOWHERE, Panels, Span, Start, Weight};
 
 #[test]
 fn dense_has_the_bits_of_the_truth() {
     for (case, width) in WIDTHS.into_iter().chain([80, 128, 130]).enumerate() {
         for rows in ROWS {
             let depth = [1, 3, 16, 37][(case + rows) % 4];
-            let element = ELEMENTS[(case + rows / 2) % 3];
+            let weight_type = EXACT[(case + rows / 2) % EXACT.len()];
             let activation = ACTIVATIONS[(case + rows) % ACTIVATIONS.len()];
             let bias: Vec<f32> = (0..width).map(|c| paint(c * 7)).collect();
             let weight = |c: usize, k: usize| paint(c * 131 + k * 17) / 4.0;
-            let weights = Panels::pack(element, depth, width, weight, Some(&bias)).expect("memory");
+            let weights = Panels::pack(weight_type, depth, width, weight, Some(&bias)).expect("memory");
             let input = span(3, if case % 5 == 4 { 0 } else { depth + 2 }, depth);
             let side = span(5, width, width);
             let start = [Start::Zero, Start::Bias, Start::Span(side)][case % 3];
             let addend = [None, Some(side), Some(Span { stride: 0, ..side })][(case + rows) % 3];
             let painted = 5 + rows * (width + depth + 2);
             let output = span(painted + 1, width + 3, width);
-            let call = Dense { input, weights: &weights, start, addend, output, activation };
-            let start = memory(painted, painted + 1 + rows * (width + 3));
-            compare(&(width, rows, depth, element, activation), &start, |set, memory| set.dense(memory, rows, &call));
+            let end = painted + 1 + rows * (width + 3);
+            let scratch = span(end, 0, weight_type.scratch(depth, rows));
+            let call = Dense { input, weights: &weights, start, addend, output, activation, scratch };
+            let start = memory(painted, end + scratch.width);
+            compare(&(width, rows, depth, weight_type, activation), &start, |set, memory| {
+                set.dense(memory, rows, &call);
+                memory[end..].fill(GUARD);
+            });
+        }
+    }
+}
+
+/// Types of weights with the same bits on every set.
+const EXACT: [Weight; 4] = [Weight::F32, Weight::F16, Weight::Int12, Weight::Int8];
+
+/// The outputs of a layer without bias on every set, and what they should be. Inputs are `paint` with an offset.
+fn multiply(weight_type: Weight, [rows, depth, width]: [usize; 3], shift: f32, each: impl Fn(&str, f32, f64, f64)) {
+    let weight = |c: usize, k: usize| paint(c * 3 + k * 5);
+    let weights = Panels::pack(weight_type, depth, width, weight, None).expect("memory");
+    let (input, output) = (span(0, depth, depth), span(rows * depth, width, width));
+    let scratch = span(rows * (depth + width), 0, weight_type.scratch(depth, rows));
+    let activation = Activation::Identity;
+    let call = Dense { input, weights: &weights, start: Start::Bias, addend: None, output, activation, scratch };
+    for kernels in Kernels::available() {
+        let mut memory = memory(rows * depth, scratch.offset + scratch.width);
+        memory[..rows * depth].iter_mut().for_each(|x| *x += shift);
+        let inputs: Vec<f64> = memory[..rows * depth].iter().map(|x| f64::from(*x)).collect();
+        kernels.dense(&mut memory, rows, &call);
+        for (row, column) in (0..rows).flat_map(|row| (0..width).map(move |column| (row, column))) {
+            let of: Vec<f64> = (0..depth).map(|k| f64::from(weight(column, k))).collect();
+            let row_of = &inputs[row * depth..][..depth];
+            let (expected, whole) = (sum_of_products(row_of, &of), magnitude(row_of, &of));
+            each(kernels.name(), memory[output.offset + row * width + column], expected, whole);
+        }
+    }
+}
+
+#[test]
+fn quantised_layers_are_near_the_formula() {
+    // Of the sum of absolute products: half a step of 127 or 2047 of the weights, of 255 or so many of the inputs, and 2^-8
+    // for each factor in bf16.
+    for (weight_type, bound) in [(Weight::Int8, 8e-3), (Weight::Int12, 5e-4), (Weight::Bf16, 8e-3)] {
+        for shape in [[7, 40, 19], [1, 37, 70], [2, 3, 5], [13, 515, 33]] {
+            // Of both signs, of one, of the other.
+            for shift in [0.0, 2.5, -2.5] {
+                multiply(weight_type, shape, shift, |set, actual, expected, magnitude| {
+                    let error = (f64::from(actual) - expected).abs();
+                    assert!(error <= bound * magnitude, "{set} {weight_type:?} {shape:?} {shift}: {actual} {expected}");
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn pairs_of_bf16_are_summed_alike() {
+    let exact = |x: f32| half::bf16::from_f32(x).to_f32();
+    let (rows, depth, width) = (5, 63, 35);
+    let weights = Panels::pack(Weight::Bf16, depth, width, |c, k| paint(c * 3 + k), None).expect("memory");
+    let (input, output) = (span(0, depth, depth), span(rows * depth, width, width));
+    let scratch = span(rows * (depth + width), 0, Weight::Bf16.scratch(depth, rows));
+    let (start, activation) = (Start::Zero, Activation::Identity);
+    let call = Dense { input, weights: &weights, start, addend: None, output, activation, scratch };
+    for kernels in Kernels::available() {
+        let mut memory = memory(rows * depth, scratch.offset + scratch.width);
+        kernels.dense(&mut memory, rows, &call);
+        for (row, column) in (0..rows).flat_map(|row| (0..width).map(move |column| (row, column))) {
+            let (x, w): (Vec<f64>, Vec<f64>) = (0..depth)
+                .map(|k| (f64::from(exact(paint(row * depth + k))), f64::from(exact(paint(column * 3 + k)))))
+                .unzip();
+            let actual = memory[output.offset + row * width + column];
+            assert_near(&(kernels.name(), row, column), actual, sum_of_products(&x, &w), magnitude(&x, &w));
+        }
+    }
+}
+
+#[test]
+fn a_row_that_is_not_finite_has_no_finite_outputs() {
+    for (weight_type, bad) in [(Weight::Int8, f32::NAN), (Weight::Int8, f32::INFINITY), (Weight::Int12, f32::NAN)] {
+        let (rows, depth, width) = (7, 20, 33);
+        let weights = Panels::pack(weight_type, depth, width, |c, k| paint(c + k), None).expect("memory");
+        let (input, output) = (span(0, depth, depth), span(rows * depth, width, width));
+        let scratch = span(rows * (depth + width), 0, weight_type.scratch(depth, rows));
+        let (start, activation) = (Start::Zero, Activation::Identity);
+        let call = Dense { input, weights: &weights, start, addend: None, output, activation, scratch };
+        for kernels in Kernels::available() {
+            let mut memory = memory(rows * depth, scratch.offset + scratch.width);
+            memory[3 * depth + 17] = bad;
+            kernels.dense(&mut memory, rows, &call);
+            for (row, values) in memory[output.offset..scratch.offset].chunks(width).enumerate() {
+                assert_eq!(values.iter().all(|x| x.is_finite()), row != 3, "{} {weight_type:?}", kernels.name());
+                assert!(row != 3 || values.iter().all(|x| !x.is_finite()), "{} {weight_type:?}", kernels.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_largest_integers_do_not_overflow() {
+    for weight_type in [Weight::Int8, Weight::Int12] {
+        for depth in [1, weight_type.max_depth()] {
+            let sign = |place: usize| if place % 2 == 0 { 1.0 } else { -1.0 };
+            // Columns of equal signs, of alternating ones, and of zeros, all weights at the largest step.
+            let weight = |c: usize, k: usize| [1.0, sign(k), -1.0, 0.0][c];
+            let weights = Panels::pack(weight_type, depth, 4, weight, None).expect("memory");
+            let (input, output) = (span(0, depth, depth), span(3 * depth, 4, 4));
+            let scratch = span(3 * depth + 12, 0, weight_type.scratch(depth, 3));
+            let (start, activation) = (Start::Zero, Activation::Identity);
+            let call = Dense { input, weights: &weights, start, addend: None, output, activation, scratch };
+            for kernels in Kernels::available() {
+                let mut memory = vec![0.0; scratch.offset + scratch.width];
+                for k in 0..depth {
+                    (memory[k], memory[depth + k], memory[2 * depth + k]) = (2.0, 2.0 * sign(k), -2.0);
+                }
+                kernels.dense(&mut memory, 3, &call);
+                let (all, half) = (2.0 * depth as f32, 2.0 * (depth % 2) as f32);
+                let expected = [[all, half, -all, 0.0], [half, all, -half, 0.0], [-all, -half, all, 0.0]].concat();
+                for (actual, expected) in memory[output.offset..scratch.offset].iter().zip(expected) {
+                    let error = (actual - expected).abs();
+                    assert!(error <= 1e-2 * all, "{} {weight_type:?} {depth}: {actual} {expected}", kernels.name());
+                }
+            }
         }
     }
 }
@@ -33,10 +152,10 @@ fn dense_follows_the_formula() {
     let (rows, depth, width) = (7, 40, 19);
     let weight = |c: usize, k: usize| paint(c * 3 + k * 5);
     let bias: Vec<f32> = (0..width).map(|c| paint(c + 9)).collect();
-    let weights = Panels::pack(Element::F32, depth, width, weight, Some(&bias)).expect("memory");
+    let weights = Panels::pack(Weight::F32, depth, width, weight, Some(&bias)).expect("memory");
     let (input, output) = (span(0, depth, depth), span(rows * depth, width, width));
-    let call =
-        Dense { input, weights: &weights, start: Start::Bias, addend: None, output, activation: Activation::Relu };
+    let (start, activation, scratch) = (Start::Bias, Activation::Relu, NOWHERE);
+    let call = Dense { input, weights: &weights, start, addend: None, output, activation, scratch };
     for kernels in Kernels::available() {
         let mut memory = memory(rows * depth, rows * (depth + width));
         kernels.dense(&mut memory, rows, &call);
@@ -186,10 +305,10 @@ fn a_product_and_a_sum_are_rounded_once() {
         let scale = f32::from_bits(f32::to_bits(scale) & 0x7f80_0000);
         for (rows, width) in [(1, 70), (6, 16), (8, 21)] {
             let (weight, bias) = (sign * weight * scale, vec![sign * bias * scale; width]);
-            let weights = Panels::pack(Element::F32, 1, width, |_, _| weight, Some(&bias)).expect("memory");
+            let weights = Panels::pack(Weight::F32, 1, width, |_, _| weight, Some(&bias)).expect("memory");
             let (input, output) = (span(0, 1, 1), span(rows, width, width));
-            let activation = Activation::Identity;
-            let call = Dense { input, weights: &weights, start: Start::Bias, addend: None, output, activation };
+            let (start, activation, scratch) = (Start::Bias, Activation::Identity, NOWHERE);
+            let call = Dense { input, weights: &weights, start, addend: None, output, activation, scratch };
             for kernels in Kernels::available() {
                 let mut memory = vec![factor; rows * (width + 1)];
                 kernels.dense(&mut memory, rows, &call);

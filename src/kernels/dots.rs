@@ -1,0 +1,291 @@
+//! Dense layers whose weights are integers or bf16: several products of a column in one 32-bit word.
+//!
+//! | weights | inputs of a row | a word | a sum |
+//! |---|---|---|---|
+//! | int8, 127 steps to each side of 0 | 256 steps from the least, or 0, to the largest, or 0 | 4 | exact, i32 |
+//! | int12, 2047 steps to each side of 0 | as many steps to each side of 0 as no sum can overflow with, at most 32767 | 2 | exact, i32 |
+//! | bf16 | rounded to bf16 | 2 | f32 |
+//!
+//! ```text
+//! x ~ (q - z) s    per row: s = (largest - least) / 255, z = round(-least / s); int12: s = largest |x| / steps, z = 0
+//! y = activation(addend + fma(f32(sum_k q w - z sum_k w), s t, start))             t is the scale of the output
+//! ```
+//! The rows are quantised once per call, into scratch; a row has the same bits wherever it is computed, because its scale is
+//! its own. Integer sums have no order; sums of bf16 are those of the set, whose order and rounding differ. A row that holds
+//! NaN or infinity has the scale NaN, and so have its outputs.
+
+use super::Dense;
+use super::lanes::{Lanes, chunks, read};
+use super::panels::PANEL;
+use super::tile::{Layer, Tiled, all, each_row, finish, starts};
+use std::marker::PhantomData;
+
+/// The most inputs of a layer of integers: so that no sum overflows, and inputs keep 8 bits and more.
+pub const MAX_DEPTH: usize = 4096;
+
+/// Four unsigned inputs by four signed weights.
+pub struct Bytes;
+/// Two signed inputs by two signed weights.
+pub struct Words;
+/// Two inputs by two weights in bf16, one after the other.
+pub struct Pairs;
+/// The same in one instruction, which rounds as it likes.
+pub struct FusedPairs;
+
+/// What a word holds.
+pub trait Kind {
+    /// Bytes of an input.
+    const SIZE: usize;
+
+    /// Quantises a row of `width` inputs to `to`, which has room for a multiple of 16; returns its scale and its zero.
+    ///
+    /// # Safety
+    /// As [`Lanes`].
+    unsafe fn quantize<L: Lanes>(from: *const f32, width: usize, steps: f32, to: *mut u8) -> (f32, i32);
+}
+
+impl Kind for Bytes {
+    const SIZE: usize = 1;
+
+    #[inline(always)]
+    unsafe fn quantize<L: Lanes>(from: *const f32, width: usize, steps: f32, to: *mut u8) -> (f32, i32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let [mut least, mut largest, mut taint] = [L::splat(0.0); 3];
+            for (column, count) in chunks(width) {
+                let x = read::<L>(from.add(column), count);
+                (least, largest) = (x.min(least), x.max(largest));
+                taint = x.fma(L::splat(0.0), taint);
+            }
+            let (least, largest) = (-across::<L>(least.negate()), across::<L>(largest));
+            let range = largest - least;
+            let per_step = if range > 0.0 { steps / range } else { 0.0 };
+            let zero = (-least * per_step).round_ties_even();
+            let (factor, shift) = (L::splat(per_step), L::splat(zero));
+            for (column, count) in chunks(width) {
+                read::<L>(from.add(column), count).fma(factor, shift).store_bytes(to.add(column));
+            }
+            (range / steps + taint.tree(), zero as i32)
+        }
+    }
+}
+
+impl Kind for Words {
+    const SIZE: usize = 2;
+
+    #[inline(always)]
+    unsafe fn quantize<L: Lanes>(from: *const f32, width: usize, steps: f32, to: *mut u8) -> (f32, i32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let [mut largest, mut taint] = [L::splat(0.0); 2];
+            for (column, count) in chunks(width) {
+                let x = read::<L>(from.add(column), count);
+                largest = x.abs().max(largest);
+                taint = x.fma(L::splat(0.0), taint);
+            }
+            let largest = across::<L>(largest);
+            let factor = L::splat(if largest > 0.0 { steps / largest } else { 0.0 });
+            for (column, count) in chunks(width) {
+                read::<L>(from.add(column), count).mul(factor).store_words(to.add(2 * column).cast());
+            }
+            (largest / steps + taint.tree(), 0)
+        }
+    }
+}
+
+impl Kind for Pairs {
+    const SIZE: usize = 2;
+
+    #[inline(always)]
+    unsafe fn quantize<L: Lanes>(from: *const f32, width: usize, _steps: f32, to: *mut u8) -> (f32, i32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            for (column, count) in chunks(width) {
+                read::<L>(from.add(column), count).store_bf16(to.add(2 * column).cast());
+            }
+        }
+        (1.0, 0)
+    }
+}
+
+impl Kind for FusedPairs {
+    const SIZE: usize = Pairs::SIZE;
+
+    #[inline(always)]
+    unsafe fn quantize<L: Lanes>(from: *const f32, width: usize, steps: f32, to: *mut u8) -> (f32, i32) {
+        // SAFETY: the caller's promise, handed on.
+        unsafe { Pairs::quantize::<L>(from, width, steps, to) }
+    }
+}
+
+/// The two bf16 of a word.
+///
+/// # Safety
+/// Four bytes can be read.
+#[inline(always)]
+pub unsafe fn pair(word: *const u8) -> [f32; 2] {
+    // SAFETY: the caller's promise.
+    let bits = unsafe { word.cast::<u32>().read_unaligned() };
+    [f32::from_bits(bits << 16), f32::from_bits(bits & 0xffff_0000)]
+}
+
+/// The largest lane.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+unsafe fn across<L: Lanes>(x: L) -> f32 {
+    let mut lanes = [0.0f32; 16];
+    // SAFETY: the caller's promise; there are 16 lanes.
+    unsafe { x.store(lanes.as_mut_ptr()) };
+    for half in [8, 4, 2, 1] {
+        for lane in 0..half {
+            lanes[lane] = if lanes[lane] > lanes[lane + half] { lanes[lane] } else { lanes[lane + half] };
+        }
+    }
+    lanes[0]
+}
+
+/// Sums of products of one kind, 16 outputs at a time.
+///
+/// # Safety
+/// All methods: as [`Lanes`].
+pub trait Dot<K>: Lanes {
+    /// The sums of 16 outputs.
+    type Sums: Copy;
+    /// A word of weights of 16 outputs, as the products want it.
+    type Line: Copy;
+    /// Rows of a tile.
+    const ROWS: usize;
+    /// Panels side by side in a tile of so many rows.
+    const WIDEST: usize;
+
+    unsafe fn none() -> Self::Sums;
+    /// The 64 bytes at `from`.
+    unsafe fn line(from: *const u8) -> Self::Line;
+    /// Adds the products of the line with the word of inputs at `word`.
+    unsafe fn dot(sums: Self::Sums, line: &Self::Line, word: *const u8) -> Self::Sums;
+    /// The sums less `zero` times the 16 `totals`, as f32.
+    unsafe fn floats(sums: Self::Sums, zero: i32, totals: *const i32) -> Self;
+}
+
+/// f32 of scratch that a call of `rows` rows of `depth` inputs needs, for inputs of `size` bytes.
+pub fn scratch(size: usize, depth: usize, rows: usize) -> usize {
+    rows.saturating_mul(row_words(size, depth) + 2)
+}
+
+/// 32-bit words of a quantised row: 16 inputs are written at a time.
+fn row_words(size: usize, depth: usize) -> usize {
+    depth.next_multiple_of(16) * size / 4
+}
+
+/// The layers of bf16.
+///
+/// # Safety
+/// As [`super::list::Functions`].
+#[inline(always)]
+pub unsafe fn pairs<L: Dot<Pairs>>(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
+    // SAFETY: the caller's promise, handed on.
+    unsafe { dense::<L, Pairs>(memory, rows, call) }
+}
+
+/// # Safety
+/// As [`super::list::Functions`].
+#[inline(always)]
+pub unsafe fn dense<L: Dot<K>, K: Kind>(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
+    let Dense { input, weights, start, addend, output, activation, scratch } = *call;
+    let layer = Layer { input, start, bias: weights.bias(), addend, output, activation };
+    let stride = row_words(K::SIZE, input.width);
+    let memory = memory.as_mut_ptr();
+    // One row that all read is quantised once.
+    let different = if input.stride == 0 { rows.min(1) } else { rows };
+    // SAFETY: rows and panels are those of the call, whose spans and scratch were checked.
+    unsafe {
+        let words = memory.add(scratch.offset);
+        let (scales, zeros) = (words.add(stride * different), words.add((stride + 1) * different));
+        for row in 0..different {
+            let from = memory.add(input.offset + row * input.stride);
+            let to = words.add(row * stride).cast();
+            let (scale, zero) = K::quantize::<L>(from, input.width, weights.steps(), to);
+            *scales.add(row) = scale;
+            *zeros.add(row).cast::<i32>() = zero;
+        }
+        let next = usize::from(input.stride != 0);
+        let product = Product::<L, K> {
+            memory,
+            layer: &layer,
+            inputs: words.cast_const().cast(),
+            row_bytes: stride * 4 * next,
+            words: (input.width * K::SIZE).div_ceil(4),
+            scales,
+            zeros: zeros.cast_const().cast(),
+            next,
+            weights: weights.weights(),
+            panel_bytes: weights.panel_bytes(),
+            factors: weights.scales().as_ptr(),
+            totals: weights.totals().as_ptr(),
+            types: PhantomData,
+        };
+        all(&product, rows, output.width.div_ceil(PANEL));
+    }
+}
+
+/// A layer over quantised rows.
+struct Product<'a, L, K> {
+    memory: *mut f32,
+    layer: &'a Layer<'a>,
+    /// The rows, `row_bytes` apart, each of so many `words`.
+    inputs: *const u8,
+    row_bytes: usize,
+    words: usize,
+    /// Of each row, or of the one that all read, if `next` is 0.
+    scales: *const f32,
+    zeros: *const i32,
+    next: usize,
+    weights: *const u8,
+    panel_bytes: usize,
+    /// Of each output.
+    factors: *const f32,
+    totals: *const i32,
+    types: PhantomData<(L, K)>,
+}
+
+impl<L: Dot<K>, K: Kind> Tiled for Product<'_, L, K> {
+    const ROWS: usize = <L as Dot<K>>::ROWS;
+    const WIDEST: usize = <L as Dot<K>>::WIDEST;
+
+    #[inline(always)]
+    unsafe fn tile<const R: usize, const P: usize>(&self, row: usize, panel: usize) {
+        // SAFETY: the caller's promise; weights and rows have as many words.
+        unsafe {
+            let from = self.weights.add(panel * self.panel_bytes);
+            let inputs = self.inputs.add(row * self.row_bytes);
+            let mut sums = [[L::none(); P]; R];
+            for word in 0..self.words {
+                let mut lines = [L::line(from.add(word * 64)); P];
+                for (p, line) in lines.iter_mut().enumerate().skip(1) {
+                    *line = L::line(from.add(p * self.panel_bytes + word * 64));
+                }
+                each_row!(r of R: {
+                    let input = inputs.add(r * self.row_bytes + word * 4);
+                    for p in 0..P {
+                        sums[r][p] = L::dot(sums[r][p], &lines[p], input);
+                    }
+                });
+            }
+
+            let mut ends = starts::<L, R, P>(self.memory, row, panel, self.layer);
+            each_row!(r of R: {
+                let place = (row + r) * self.next;
+                let (scale, zero) = (L::splat(*self.scales.add(place)), *self.zeros.add(place));
+                for p in 0..P {
+                    let column = (panel + p) * PANEL;
+                    let factor = scale.mul(L::load(self.factors.add(column)));
+                    let sum = L::floats(sums[r][p], zero, self.totals.add(column));
+                    ends[r][p] = sum.fma(factor, ends[r][p]);
+                }
+            });
+            finish(self.memory, row, panel, self.layer, &ends);
+        }
+    }
+}
