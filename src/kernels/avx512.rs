@@ -6,7 +6,7 @@
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) use absent::{FUNCTIONS, WITH_BF16, is_available, is_available_with_bf16};
 #[cfg(target_arch = "x86_64")]
-pub(super) use present::{FUNCTIONS, WITH_BF16, is_available, is_available_with_bf16};
+pub(super) use present::{Avx512, FUNCTIONS, WITH_BF16, is_available, is_available_with_bf16};
 
 #[cfg(not(target_arch = "x86_64"))]
 mod absent {
@@ -48,9 +48,9 @@ mod present {
             && is_x86_feature_detected!("avx512vnni")
     }
 
-    /// Private, so that only the functions above make it: holding one proves the CPU.
+    /// Made only by functions of this set and of those beyond it: holding one proves the CPU.
     #[derive(Clone, Copy)]
-    struct Avx512(__m512);
+    pub struct Avx512(__m512);
 
     /// The two upper steps of the tree.
     #[inline(always)]
@@ -130,6 +130,16 @@ mod present {
         unsafe fn store_words(self, to: *mut i16) {
             // SAFETY: as said above.
             unsafe { _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(self.0))) }
+        }
+
+        #[inline(always)]
+        unsafe fn store_planes(self, low: *mut u8, high: *mut u8) {
+            // SAFETY: as said above.
+            unsafe {
+                let words = _mm512_cvtps_epi32(self.0);
+                _mm_storeu_si128(low.cast(), _mm512_cvtepi32_epi8(words));
+                _mm_storeu_si128(high.cast(), _mm512_cvtepi32_epi8(_mm512_srai_epi32::<8>(words)));
+            }
         }
 
         #[inline(always)]

@@ -17,6 +17,7 @@
 use super::Dense;
 use super::lanes::{Lanes, chunks, read};
 use super::panels::PANEL;
+use super::panels::Panels;
 use super::tile::{Layer, Tiled, all, each_row, finish, starts};
 use std::marker::PhantomData;
 
@@ -27,6 +28,8 @@ pub const MAX_DEPTH: usize = 4096;
 pub struct Bytes;
 /// Two signed inputs by two signed weights.
 pub struct Words;
+/// The words of a row as bytes: the lower halves of all, and behind them the upper halves.
+pub struct Planes;
 /// Two inputs by two weights in bf16, one after the other.
 pub struct Pairs;
 /// The same in one instruction, which rounds as it likes.
@@ -77,19 +80,31 @@ impl Kind for Words {
     unsafe fn quantize<L: Lanes>(from: *const f32, width: usize, steps: f32, to: *mut u8) -> (f32, i32) {
         // SAFETY: the caller's promise.
         unsafe {
-            let [mut largest, mut taint] = [L::splat(0.0); 2];
-            for (column, count) in chunks(width) {
-                let x = read::<L>(from.add(column), count);
-                largest = x.abs().max(largest);
-                taint = x.fma(L::splat(0.0), taint);
-            }
-            let largest = across::<L>(largest);
-            let factor = L::splat(if largest > 0.0 { steps / largest } else { 0.0 });
+            let (factor, scale) = factor_of_words::<L>(from, width, steps);
             for (column, count) in chunks(width) {
                 read::<L>(from.add(column), count).mul(factor).store_words(to.add(2 * column).cast());
             }
-            (largest / steps + taint.tree(), 0)
+            (scale, 0)
         }
+    }
+}
+
+/// What the inputs of a row are multiplied by to be words, and what a word stands for.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+unsafe fn factor_of_words<L: Lanes>(from: *const f32, width: usize, steps: f32) -> (L, f32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let [mut largest, mut taint] = [L::splat(0.0); 2];
+        for (column, count) in chunks(width) {
+            let x = read::<L>(from.add(column), count);
+            largest = x.abs().max(largest);
+            taint = x.fma(L::splat(0.0), taint);
+        }
+        let largest = across::<L>(largest);
+        (L::splat(if largest > 0.0 { steps / largest } else { 0.0 }), largest / steps + taint.tree())
     }
 }
 
@@ -103,8 +118,28 @@ impl Kind for Pairs {
             for (column, count) in chunks(width) {
                 read::<L>(from.add(column), count).store_bf16(to.add(2 * column).cast());
             }
+            for column in (width.next_multiple_of(16)..width.next_multiple_of(64)).step_by(16) {
+                L::splat(0.0).store_bf16(to.add(2 * column).cast());
+            }
         }
         (1.0, 0)
+    }
+}
+
+impl Kind for Planes {
+    const SIZE: usize = Words::SIZE;
+
+    #[inline(always)]
+    unsafe fn quantize<L: Lanes>(from: *const f32, width: usize, steps: f32, to: *mut u8) -> (f32, i32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (factor, scale) = factor_of_words::<L>(from, width, steps);
+            for (column, count) in chunks(width) {
+                let to = to.add(column);
+                read::<L>(from.add(column), count).mul(factor).store_planes(to, to.add(width.next_multiple_of(64)));
+            }
+            (scale, 0)
+        }
     }
 }
 
@@ -171,12 +206,15 @@ pub trait Dot<K>: Lanes {
 
 /// f32 of scratch that a call of `rows` rows of `depth` inputs needs, for inputs of `size` bytes.
 pub fn scratch(size: usize, depth: usize, rows: usize) -> usize {
-    rows.saturating_mul(row_words(size, depth) + 2)
+    rows.next_multiple_of(BLOCK).saturating_mul(row_words(size, depth) + 2)
 }
 
-/// 32-bit words of a quantised row: 16 inputs are written at a time.
+/// Rows that a tile register reads together.
+const BLOCK: usize = 16;
+
+/// 32-bit words of a quantised row: whole cache lines.
 fn row_words(size: usize, depth: usize) -> usize {
-    depth.next_multiple_of(16) * size / 4
+    depth.next_multiple_of(64) * size / 4
 }
 
 /// The layers of bf16.
@@ -193,60 +231,105 @@ pub unsafe fn pairs<L: Dot<Pairs>>(memory: &mut [f32], rows: usize, call: &Dense
 /// As [`super::list::Functions`].
 #[inline(always)]
 pub unsafe fn dense<L: Dot<K>, K: Kind>(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
-    let Dense { input, weights, start, addend, output, activation, scratch } = *call;
-    let layer = Layer { input, start, bias: weights.bias(), addend, output, activation };
-    let stride = row_words(K::SIZE, input.width);
     let memory = memory.as_mut_ptr();
-    // One row that all read is quantised once.
-    let different = if input.stride == 0 { rows.min(1) } else { rows };
     // SAFETY: rows and panels are those of the call, whose spans and scratch were checked.
     unsafe {
-        let words = memory.add(scratch.offset);
-        let (scales, zeros) = (words.add(stride * different), words.add((stride + 1) * different));
-        for row in 0..different {
-            let from = memory.add(input.offset + row * input.stride);
-            let to = words.add(row * stride).cast();
-            let (scale, zero) = K::quantize::<L>(from, input.width, weights.steps(), to);
-            *scales.add(row) = scale;
-            *zeros.add(row).cast::<i32>() = zero;
-        }
-        let next = usize::from(input.stride != 0);
-        let product = Product::<L, K> {
-            memory,
-            layer: &layer,
-            inputs: words.cast_const().cast(),
-            row_bytes: stride * 4 * next,
-            words: (input.width * K::SIZE).div_ceil(4),
-            scales,
-            zeros: zeros.cast_const().cast(),
-            next,
-            weights: weights.weights(),
-            panel_bytes: weights.panel_bytes(),
-            factors: weights.scales().as_ptr(),
-            totals: weights.totals().as_ptr(),
-            types: PhantomData,
-        };
-        all(&product, rows, output.width.div_ceil(PANEL));
+        let inputs = Rows::quantize::<L, K>(memory, rows, call);
+        let words = (call.input.width * K::SIZE).div_ceil(4);
+        let (layer, weights) = (Layer::of(call), call.weights);
+        let product = Product::<L, K> { memory, layer, inputs, words, weights, types: PhantomData };
+        all(&product, rows, call.output.width.div_ceil(PANEL));
     }
 }
 
-/// A layer over quantised rows.
-struct Product<'a, L, K> {
-    memory: *mut f32,
-    layer: &'a Layer<'a>,
-    /// The rows, `row_bytes` apart, each of so many `words`.
-    inputs: *const u8,
-    row_bytes: usize,
-    words: usize,
-    /// Of each row, or of the one that all read, if `next` is 0.
+/// The quantised rows of a call.
+#[derive(Clone, Copy)]
+pub struct Rows {
+    from: *const u8,
+    /// Bytes of a row.
+    pub row_bytes: usize,
     scales: *const f32,
     zeros: *const i32,
+    /// 1, or 0 if all read one row.
     next: usize,
-    weights: *const u8,
-    panel_bytes: usize,
-    /// Of each output.
-    factors: *const f32,
-    totals: *const i32,
+}
+
+impl Rows {
+    /// Quantises the rows of a call into its scratch.
+    ///
+    /// # Safety
+    /// As [`super::list::Functions`].
+    #[inline(always)]
+    pub unsafe fn quantize<L: Lanes, K: Kind>(memory: *mut f32, rows: usize, call: &Dense<'_>) -> Rows {
+        let Dense { input, weights, scratch, .. } = *call;
+        let stride = row_words(K::SIZE, input.width);
+        let different = if input.stride == 0 { rows.min(1) } else { rows };
+        let blocks = different.next_multiple_of(BLOCK);
+        // SAFETY: the caller's promise.
+        unsafe {
+            let words = memory.add(scratch.offset);
+            let (scales, zeros) = (words.add(stride * blocks), words.add((stride + 1) * blocks).cast::<i32>());
+            for row in 0..different {
+                let from = memory.add(input.offset + row * input.stride);
+                let to = words.add(row * stride).cast();
+                let (scale, zero) = K::quantize::<L>(from, input.width, weights.steps(), to);
+                *scales.add(row) = scale;
+                *zeros.add(row) = zero;
+            }
+            let next = usize::from(input.stride != 0);
+            Rows { from: words.cast_const().cast(), row_bytes: stride * 4, scales, zeros, next }
+        }
+    }
+
+    /// Where a row begins.
+    ///
+    /// # Safety
+    /// It is a row of the call, or one that fills its last block.
+    #[inline(always)]
+    pub unsafe fn row(&self, row: usize) -> *const u8 {
+        // SAFETY: the caller's promise.
+        unsafe { self.from.add(row * self.next * self.row_bytes) }
+    }
+
+    /// Writes the outputs of a tile with these sums.
+    ///
+    /// # Safety
+    /// As [`Tiled::tile`].
+    #[inline(always)]
+    pub unsafe fn finish<L: Dot<K>, K, const R: usize, const P: usize>(
+        &self,
+        memory: *mut f32,
+        row: usize,
+        panel: usize,
+        layer: &Layer<'_>,
+        weights: &Panels,
+        sums: [[L::Sums; P]; R],
+    ) {
+        // SAFETY: the caller's promise; scales and totals are as long as the panels are wide.
+        unsafe {
+            let mut ends = starts::<L, R, P>(memory, row, panel, layer);
+            each_row!(r of R: {
+                let place = (row + r) * self.next;
+                let (scale, zero) = (L::splat(*self.scales.add(place)), *self.zeros.add(place));
+                for p in 0..P {
+                    let column = (panel + p) * PANEL;
+                    let factor = scale.mul(L::load(weights.scales().as_ptr().add(column)));
+                    let sum = L::floats(sums[r][p], zero, weights.totals().as_ptr().add(column));
+                    ends[r][p] = sum.fma(factor, ends[r][p]);
+                }
+            });
+            finish(memory, row, panel, layer, &ends);
+        }
+    }
+}
+
+/// A layer over quantised rows, each of so many words.
+struct Product<'a, L, K> {
+    memory: *mut f32,
+    layer: Layer<'a>,
+    inputs: Rows,
+    words: usize,
+    weights: &'a Panels,
     types: PhantomData<(L, K)>,
 }
 
@@ -258,34 +341,23 @@ impl<L: Dot<K>, K: Kind> Tiled for Product<'_, L, K> {
     unsafe fn tile<const R: usize, const P: usize>(&self, row: usize, panel: usize) {
         // SAFETY: the caller's promise; weights and rows have as many words.
         unsafe {
-            let from = self.weights.add(panel * self.panel_bytes);
-            let inputs = self.inputs.add(row * self.row_bytes);
+            let panel_bytes = self.weights.panel_bytes();
+            let from = self.weights.weights().add(panel * panel_bytes);
+            let (inputs, row_bytes) = (self.inputs.row(row), self.inputs.row_bytes * self.inputs.next);
             let mut sums = [[L::none(); P]; R];
             for word in 0..self.words {
                 let mut lines = [L::line(from.add(word * 64)); P];
                 for (p, line) in lines.iter_mut().enumerate().skip(1) {
-                    *line = L::line(from.add(p * self.panel_bytes + word * 64));
+                    *line = L::line(from.add(p * panel_bytes + word * 64));
                 }
                 each_row!(r of R: {
-                    let input = inputs.add(r * self.row_bytes + word * 4);
+                    let input = inputs.add(r * row_bytes + word * 4);
                     for p in 0..P {
                         sums[r][p] = L::dot(sums[r][p], &lines[p], input);
                     }
                 });
             }
-
-            let mut ends = starts::<L, R, P>(self.memory, row, panel, self.layer);
-            each_row!(r of R: {
-                let place = (row + r) * self.next;
-                let (scale, zero) = (L::splat(*self.scales.add(place)), *self.zeros.add(place));
-                for p in 0..P {
-                    let column = (panel + p) * PANEL;
-                    let factor = scale.mul(L::load(self.factors.add(column)));
-                    let sum = L::floats(sums[r][p], zero, self.totals.add(column));
-                    ends[r][p] = sum.fma(factor, ends[r][p]);
-                }
-            });
-            finish(self.memory, row, panel, self.layer, &ends);
+            self.inputs.finish::<L, K, R, P>(self.memory, row, panel, &self.layer, self.weights, sums);
         }
     }
 }

@@ -31,6 +31,16 @@ pub trait Lanes: Copy {
     unsafe fn store_bytes(self, to: *mut u8);
     /// Rounded to integers, ties to even, of 16 bits; anything for NaN and beyond.
     unsafe fn store_words(self, to: *mut i16);
+    /// The same as bytes: the lower halves to `low`, the upper ones to `high`.
+    unsafe fn store_planes(self, low: *mut u8, high: *mut u8) {
+        let mut words = [0i16; 16];
+        // SAFETY: the caller's promise; there are 16 words.
+        unsafe {
+            self.store_words(words.as_mut_ptr());
+            low.cast::<[u8; 16]>().write_unaligned(words.map(|word| word as u8));
+            high.cast::<[u8; 16]>().write_unaligned(words.map(|word| (word >> 8) as u8));
+        }
+    }
     /// Rounded to bf16, ties to even.
     unsafe fn store_bf16(self, to: *mut u16);
     unsafe fn add(self, other: Self) -> Self;

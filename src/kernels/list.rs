@@ -1,10 +1,10 @@
 //! The kernel sets, listed once, and the checked way to call them.
 
 use super::functions::is_cheap;
-use super::panels::Weight;
+use super::panels::{OutOfMemory, Panels, Weight};
 use super::{
-    Activation, Attend, Combine, Dense, Generated, MatMul, Places, Pooling, Reduce, Span, Start, Table, avx2, avx512,
-    scalar, select, wide,
+    Activation, Attend, Combine, Dense, Generated, MatMul, Places, Pooling, Reduce, Span, Start, Table, amx, avx2,
+    avx512, scalar, select, wide,
 };
 use std::fmt;
 
@@ -18,6 +18,8 @@ pub(super) struct Functions {
     /// Layers of all types but bf16.
     pub dense: unsafe fn(&mut [f32], usize, &Dense<'_>),
     pub pairs: unsafe fn(&mut [f32], usize, &Dense<'_>),
+    /// Whether layers of int12 are read as planes of bytes.
+    pub has_planes: bool,
     pub unary: unsafe fn(&mut [f32], usize, Activation, Span, Span),
     pub generated: unsafe fn(&mut [f32], usize, &Generated<'_>),
     pub combine: unsafe fn(&mut [f32], usize, Combine, Span, Span, Span),
@@ -95,6 +97,7 @@ macro_rules! kernel_set {
         )*
         list::Functions {
             name: $set,
+            has_planes: false,
             dense_names: [
                 [concat!($set, "-f32-1x64"), concat!($set, "-f32-", $tile)],
                 [concat!($set, "-f32f16f32-1x64"), concat!($set, "-f32f16f32-", $tile)],
@@ -115,12 +118,13 @@ pub struct Kernels {
 }
 
 /// Every set, slowest first. A new set is a line here.
-static LIST: [Kernels; 5] = [
+static LIST: [Kernels; 6] = [
     Kernels { functions: scalar::FUNCTIONS, is_available: || true },
     Kernels { functions: wide::FUNCTIONS, is_available: || true },
     Kernels { functions: avx2::FUNCTIONS, is_available: avx2::is_available },
     Kernels { functions: avx512::FUNCTIONS, is_available: avx512::is_available },
     Kernels { functions: avx512::WITH_BF16, is_available: avx512::is_available_with_bf16 },
+    Kernels { functions: amx::FUNCTIONS, is_available: amx::is_available },
 ];
 
 /// A kernel set was asked for by a name that does not exist, or that this CPU cannot run.
@@ -170,6 +174,24 @@ impl Kernels {
         self.functions.dense_names[weights as usize][usize::from(rows > 2)]
     }
 
+    /// Packs a layer as this set reads it: see [`Panels::pack`].
+    ///
+    /// # Errors
+    /// If memory cannot be reserved.
+    pub fn pack(
+        &self,
+        weight_type: Weight,
+        [depth, columns]: [usize; 2],
+        weight: impl Fn(usize, usize) -> f32,
+        bias: Option<&[f32]>,
+    ) -> Result<Panels, OutOfMemory> {
+        let mut panels = Panels::pack(weight_type, depth, columns, weight, bias)?;
+        if weight_type == Weight::Int12 && self.functions.has_planes {
+            panels.add_planes()?;
+        }
+        Ok(panels)
+    }
+
     /// Multiplies and adds in registers alone, `turns` times; returns how many operations that were.
     pub fn spin(&self, turns: usize) -> usize {
         // SAFETY: the CPU has the set (`select`).
@@ -188,6 +210,7 @@ impl Kernels {
         }
         let needed = call.weights.weight_type().scratch(call.input.width, rows);
         assert!(call.scratch.width >= needed, "dense scratch");
+        assert!(!self.functions.has_planes || call.weights.has_planes(), "dense planes");
         check(memory, 1, call.scratch);
         let (during, after) = split(call.activation);
         let dense = match call.weights.weight_type() {

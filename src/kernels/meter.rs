@@ -3,7 +3,7 @@
 //! The ceiling is a loop of fused multiply-adds that touches registers alone. It is measured beside each kernel, because
 //! clocks drift; both are medians.
 
-use super::panels::{Panels, Weight};
+use super::panels::Weight;
 use super::{Activation, Dense, Kernels, Span, Start};
 use std::time::Instant;
 
@@ -35,7 +35,7 @@ pub fn measure(
     rows: &[usize],
 ) -> Result<Vec<Measured>, super::panels::OutOfMemory> {
     let weight = |column: usize, k: usize| ((column * 7 + k * 13) % 32) as f32 / 32.0 - 0.5;
-    let weights = Panels::pack(weight_type, inputs, outputs, weight, None)?;
+    let weights = kernels.pack(weight_type, [inputs, outputs], weight, None)?;
     let most = rows.iter().copied().max().unwrap_or(0);
     let input = Span { offset: 0, stride: inputs.next_multiple_of(16), width: inputs };
     let output = Span { offset: most * input.stride, stride: outputs.next_multiple_of(16), width: outputs };

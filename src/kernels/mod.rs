@@ -11,6 +11,7 @@
 //! [`rare`] are one code for all; sums of integers are exact. `scalar` is the readable truth, the others are tested against
 //! it. The exception are layers in bf16, which sets sum as their instructions do.
 
+mod amx;
 mod avx2;
 mod avx512;
 mod dots;

@@ -106,6 +106,7 @@ pub struct Panels {
     depth: usize,
     columns: usize,
     weights: Vec<Line>,
+    planes: Vec<Line>,
     bias: Vec<f32>,
     /// Of each output, as long as the bias: what an integer stands for. Ones for floats.
     scales: Vec<f32>,
@@ -133,6 +134,7 @@ impl Panels {
             depth,
             columns,
             weights: Vec::new(),
+            planes: Vec::new(),
             bias: Vec::new(),
             scales: Vec::new(),
             totals: Vec::new(),
@@ -199,7 +201,8 @@ impl Panels {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         let integers = if self.weight_type.largest() > 0 { 3 } else { 1 };
-        size_of_val(self.weights.as_slice()) + integers * size_of_val(self.bias.as_slice())
+        let weights = size_of_val(self.weights.as_slice()) + size_of_val(self.planes.as_slice());
+        weights + integers * size_of_val(self.bias.as_slice())
     }
 
     /// The bias, padded to whole panels.
@@ -229,7 +232,41 @@ impl Panels {
 
     pub fn panel_bytes(&self) -> usize {
         let (together, size) = self.weight_type.layout();
-        (self.depth.next_multiple_of(together) * PANEL * size).next_multiple_of(64)
+        let bytes = self.depth.next_multiple_of(together) * PANEL * size;
+        // A tile register holds 16 lines.
+        if together == 1 { bytes.next_multiple_of(64) } else { bytes.next_multiple_of(1024) }
+    }
+
+    /// Of int12, where it was asked for: for each panel the lower bytes of all weights, in quadruples of inputs, and then the
+    /// upper ones, `plane_bytes()` later.
+    pub fn planes(&self) -> *const u8 {
+        self.planes.as_ptr().cast()
+    }
+
+    /// Whether no planes are missing.
+    pub fn has_planes(&self) -> bool {
+        self.weight_type != Weight::Int12 || !self.planes.is_empty() || self.columns == 0
+    }
+
+    pub fn plane_bytes(&self) -> usize {
+        self.depth.next_multiple_of(64) * PANEL
+    }
+
+    /// Adds what [`Panels::planes`] returns.
+    ///
+    /// # Errors
+    /// If memory cannot be reserved.
+    pub fn add_planes(&mut self) -> Result<(), OutOfMemory> {
+        let (panels, plane_lines) = (self.bias.len() / PANEL, self.plane_bytes() / 64);
+        let lines = 2 * plane_lines * panels;
+        reserve(&mut self.planes, lines, Line([0; 64])).ok_or(OutOfMemory { bytes: lines * 64 })?;
+        for (column, k) in (0..self.columns).flat_map(|column| (0..self.depth).map(move |k| (column, k))) {
+            let (line, at) = (column / PANEL * 2 * plane_lines + k / 4, column % PANEL * 4 + k % 4);
+            let [low, high] = (self.weight(column, k) as i16).to_le_bytes();
+            self.planes[line].0[at] = low;
+            self.planes[line + plane_lines].0[at] = high;
+        }
+        Ok(())
     }
 
     /// The line and the byte in it where a weight is.

@@ -21,6 +21,7 @@ pub(super) const FUNCTIONS: Functions = Functions {
     ],
     dense,
     pairs: dense,
+    has_planes: false,
     unary,
     generated,
     combine,

@@ -104,6 +104,15 @@ pub(super) struct Layer<'a> {
     pub activation: Activation,
 }
 
+impl<'a> Layer<'a> {
+    /// A dense layer without its weights.
+    #[inline(always)]
+    pub fn of(call: &Dense<'a>) -> Self {
+        let Dense { input, weights, start, addend, output, activation, .. } = *call;
+        Self { input, start, bias: weights.bias(), addend, output, activation }
+    }
+}
+
 /// # Safety
 /// As [`super::list::Functions`].
 #[inline(always)]
@@ -126,9 +135,8 @@ pub unsafe fn dense<L: Lanes + Dot<Pairs> + Dot<Words> + Dot<Bytes>>(
 
 #[inline(always)]
 unsafe fn dense_of<L: Lanes, S: Stored>(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
-    let Dense { input, weights, start, addend, output, activation, .. } = *call;
-    let layer = Layer { input, start, bias: weights.bias(), addend, output, activation };
-    let (from, panel_bytes) = (weights.weights(), weights.panel_bytes());
+    let (layer, output) = (Layer::of(call), call.output);
+    let (from, panel_bytes) = (call.weights.weights(), call.weights.panel_bytes());
     let matrix = Matrix { from, first: 0, panel_bytes, row_bytes: PANEL * S::SIZE, is_padded: true };
     // SAFETY: rows and panels are those of the call, whose spans were checked.
     unsafe { all(&Product::<L, S>::new(memory.as_mut_ptr(), matrix, &layer), rows, output.width.div_ceil(PANEL)) }

@@ -23,6 +23,7 @@ pub(super) const FUNCTIONS: Functions = Functions {
     ],
     dense: tile::dense::<Portable>,
     pairs: dots::pairs::<Portable>,
+    has_planes: false,
     unary: lanes::unary::<Portable>,
     generated: tile::generated::<Portable>,
     combine: lanes::combine::<Portable>,

@@ -285,8 +285,8 @@ impl Lowering<'_> {
                 let lowered = match matrix {
                     Matrix::Layer(layer, columns) => {
                         let typed = || Error::new(ErrorKind::Internal, &node.name, "has no type of weights");
-                        let weights =
-                            pack(self.store, layer, columns, outputs, self.weights[index].ok_or_else(typed)?)?;
+                        let weight_type = self.weights[index].ok_or_else(typed)?;
+                        let weights = pack(self.store, layer, columns, outputs, weight_type, self.kernels)?;
                         let rows = if self.plan.stages[index] == Stage::Candidate { self.options.tile } else { groups };
                         let kernel = self.kernels.dense_name(weights.weight_type(), rows).to_owned();
                         let bytes = weights.bytes();

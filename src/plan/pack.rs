@@ -3,7 +3,7 @@
 use crate::error::{Error, ErrorKind};
 use crate::format::{Dtype, Store, Tensor, TensorId};
 use crate::network::graph::{Columns, Layer, Norm};
-use crate::ops::{Element, Panels, Weight};
+use crate::ops::{Element, Kernels, Panels, Weight};
 
 /// The type in which dense weights are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +72,7 @@ pub fn pack(
     columns: &[Columns],
     outputs: usize,
     weights: Weight,
+    kernels: &Kernels,
 ) -> Result<Panels, Error> {
     let tensor = store.tensor(layer.weight);
     let weight = tensor.to_f32()?;
@@ -112,7 +113,8 @@ pub fn pack(
         (run.terms.iter().map(term).sum::<f64>() * norm.as_ref().map_or(1.0, |(scale, _)| scale[output])) as f32
     };
     check_range(&tensor, weights, (0..outputs).flat_map(|o| (0..places.len()).map(move |i| (o, i))), value)?;
-    Panels::pack(weights, places.len(), outputs, value, Some(&bias))
+    kernels
+        .pack(weights, [places.len(), outputs], value, Some(&bias))
         .map_err(|error| Error::new(ErrorKind::OutOfMemory, tensor.name, error.to_string()))
 }
 

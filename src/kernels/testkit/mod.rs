@@ -197,7 +197,7 @@ fn what_lies_around_an_output_stays() {
     let output = span(420, width + 5, width);
     let column = Span { width: 1, ..output };
     let (start, activation) = (Start::Zero, Activation::Sigmoid);
-    let scratch = span(800, 0, 6 * 16);
+    let scratch = span(800, 0, 400);
     let dense = Dense { input: narrow, weights: &weights, start, addend: None, output, activation, scratch };
     let generated = Generated { input: narrow, weight: matrix, outside: None, start, addend: None, output, activation };
     let shared = Generated { weight: Span { stride: 0, ..matrix }, ..generated };
@@ -255,7 +255,7 @@ fn what_lies_around_an_output_stays() {
     ];
     for kernels in Kernels::available() {
         for (name, output, rows, call) in &calls {
-            let mut memory = memory(300, 900);
+            let mut memory = memory(300, 1200);
             call(kernels, &mut memory);
             for (place, value) in memory.iter().enumerate().take(800).skip(300) {
                 let from = place.wrapping_sub(output.offset);
@@ -280,7 +280,7 @@ fn sets_are_chosen_by_name() {
     assert_eq!(Kernels::select(Some("scalar")).map(Kernels::name), Ok("scalar"));
     assert_eq!(Kernels::select(Some("portable")).map(Kernels::name), Ok("portable"));
     let unknown = Kernels::select(Some("avx9")).map(Kernels::name).unwrap_err();
-    assert_eq!(unknown.to_string(), "`avx9` is not one of scalar, portable, avx2, avx512, avx512bf16");
+    assert_eq!(unknown.to_string(), "`avx9` is not one of scalar, portable, avx2, avx512, avx512bf16, amx");
     let best = Kernels::select(None).map(Kernels::name);
     assert_eq!(best.ok(), Kernels::available().last().map(Kernels::name));
 }

@@ -9,12 +9,12 @@ use crate::kernels::{Activation, Dense, Generated, Kernels, MatMul, NOWHERE, Pan
 fn dense_has_the_bits_of_the_truth() {
     for (case, width) in WIDTHS.into_iter().chain([80, 128, 130]).enumerate() {
         for rows in ROWS {
-            let depth = [1, 3, 16, 37][(case + rows) % 4];
+            let depth = [1, 3, 16, 37, 300][(case + rows) % 5];
             let weight_type = EXACT[(case + rows / 2) % EXACT.len()];
             let activation = ACTIVATIONS[(case + rows) % ACTIVATIONS.len()];
             let bias: Vec<f32> = (0..width).map(|c| paint(c * 7)).collect();
             let weight = |c: usize, k: usize| paint(c * 131 + k * 17) / 4.0;
-            let weights = Panels::pack(weight_type, depth, width, weight, Some(&bias)).expect("memory");
+            let weights = packed(weight_type, depth, width, weight, Some(&bias));
             let input = span(3, if case % 5 == 4 { 0 } else { depth + 2 }, depth);
             let side = span(5, width, width);
             let start = [Start::Zero, Start::Bias, Start::Span(side)][case % 3];
@@ -33,13 +33,26 @@ fn dense_has_the_bits_of_the_truth() {
     }
 }
 
+/// A layer that every set can read.
+fn packed(
+    weight_type: Weight,
+    depth: usize,
+    columns: usize,
+    weight: impl Fn(usize, usize) -> f32,
+    bias: Option<&[f32]>,
+) -> Panels {
+    let mut panels = Panels::pack(weight_type, depth, columns, weight, bias).expect("memory");
+    panels.add_planes().expect("memory");
+    panels
+}
+
 /// Types of weights with the same bits on every set.
 const EXACT: [Weight; 4] = [Weight::F32, Weight::F16, Weight::Int12, Weight::Int8];
 
 /// The outputs of a layer without bias on every set, and what they should be. Inputs are `paint` with an offset.
 fn multiply(weight_type: Weight, [rows, depth, width]: [usize; 3], shift: f32, each: impl Fn(&str, f32, f64, f64)) {
     let weight = |c: usize, k: usize| paint(c * 3 + k * 5);
-    let weights = Panels::pack(weight_type, depth, width, weight, None).expect("memory");
+    let weights = packed(weight_type, depth, width, weight, None);
     let (input, output) = (span(0, depth, depth), span(rows * depth, width, width));
     let scratch = span(rows * (depth + width), 0, weight_type.scratch(depth, rows));
     let activation = Activation::Identity;
@@ -79,7 +92,7 @@ fn quantised_layers_are_near_the_formula() {
 fn pairs_of_bf16_are_summed_alike() {
     let exact = |x: f32| half::bf16::from_f32(x).to_f32();
     let (rows, depth, width) = (5, 63, 35);
-    let weights = Panels::pack(Weight::Bf16, depth, width, |c, k| paint(c * 3 + k), None).expect("memory");
+    let weights = packed(Weight::Bf16, depth, width, |c, k| paint(c * 3 + k), None);
     let (input, output) = (span(0, depth, depth), span(rows * depth, width, width));
     let scratch = span(rows * (depth + width), 0, Weight::Bf16.scratch(depth, rows));
     let (start, activation) = (Start::Zero, Activation::Identity);
@@ -101,7 +114,7 @@ fn pairs_of_bf16_are_summed_alike() {
 fn a_row_that_is_not_finite_has_no_finite_outputs() {
     for (weight_type, bad) in [(Weight::Int8, f32::NAN), (Weight::Int8, f32::INFINITY), (Weight::Int12, f32::NAN)] {
         let (rows, depth, width) = (7, 20, 33);
-        let weights = Panels::pack(weight_type, depth, width, |c, k| paint(c + k), None).expect("memory");
+        let weights = packed(weight_type, depth, width, |c, k| paint(c + k), None);
         let (input, output) = (span(0, depth, depth), span(rows * depth, width, width));
         let scratch = span(rows * (depth + width), 0, weight_type.scratch(depth, rows));
         let (start, activation) = (Start::Zero, Activation::Identity);
@@ -122,10 +135,10 @@ fn a_row_that_is_not_finite_has_no_finite_outputs() {
 fn the_largest_integers_do_not_overflow() {
     for weight_type in [Weight::Int8, Weight::Int12] {
         for depth in [1, weight_type.max_depth()] {
-            let sign = |place: usize| if place % 2 == 0 { 1.0 } else { -1.0 };
+            let sign = |place: usize| if place.is_multiple_of(2) { 1.0 } else { -1.0 };
             // Columns of equal signs, of alternating ones, and of zeros, all weights at the largest step.
             let weight = |c: usize, k: usize| [1.0, sign(k), -1.0, 0.0][c];
-            let weights = Panels::pack(weight_type, depth, 4, weight, None).expect("memory");
+            let weights = packed(weight_type, depth, 4, weight, None);
             let (input, output) = (span(0, depth, depth), span(3 * depth, 4, 4));
             let scratch = span(3 * depth + 12, 0, weight_type.scratch(depth, 3));
             let (start, activation) = (Start::Zero, Activation::Identity);
@@ -152,7 +165,7 @@ fn dense_follows_the_formula() {
     let (rows, depth, width) = (7, 40, 19);
     let weight = |c: usize, k: usize| paint(c * 3 + k * 5);
     let bias: Vec<f32> = (0..width).map(|c| paint(c + 9)).collect();
-    let weights = Panels::pack(Weight::F32, depth, width, weight, Some(&bias)).expect("memory");
+    let weights = packed(Weight::F32, depth, width, weight, Some(&bias));
     let (input, output) = (span(0, depth, depth), span(rows * depth, width, width));
     let (start, activation, scratch) = (Start::Bias, Activation::Relu, NOWHERE);
     let call = Dense { input, weights: &weights, start, addend: None, output, activation, scratch };
@@ -305,7 +318,7 @@ fn a_product_and_a_sum_are_rounded_once() {
         let scale = f32::from_bits(f32::to_bits(scale) & 0x7f80_0000);
         for (rows, width) in [(1, 70), (6, 16), (8, 21)] {
             let (weight, bias) = (sign * weight * scale, vec![sign * bias * scale; width]);
-            let weights = Panels::pack(Weight::F32, 1, width, |_, _| weight, Some(&bias)).expect("memory");
+            let weights = packed(Weight::F32, 1, width, |_, _| weight, Some(&bias));
             let (input, output) = (span(0, 1, 1), span(rows, width, width));
             let (start, activation, scratch) = (Start::Bias, Activation::Identity, NOWHERE);
             let call = Dense { input, weights: &weights, start, addend: None, output, activation, scratch };

@@ -1,0 +1,310 @@
+//! AVX-512 with tiles of 16 x 16 sums: Intel since Sapphire Rapids, after the kernel has granted the tile registers.
+//!
+//! Layers in int8, int12 and bf16 of several rows; all else is that of AVX-512. The sums of integers are the same. A 12-bit
+//! weight and a 16-bit input are two bytes each, and their product is three sums of products of bytes:
+//! ```text
+//! w = 256 w1 + w0, x = 256 x1 + x0         w1, x1 signed, w0, x0 not
+//! w x = 2^16 w1 x1 + 2^8 (w1 x0 + w0 x1) + w0 x0
+//! ```
+//! which are added with wrapping: the whole fits 32 bits, its parts need not.
+//!
+//! Tile registers hold 4 sums, 2 blocks of rows and 2 of weights; for int12 3 sums, and the two halves of one block each.
+//! They are configured and released in every call, so that a thread that is not in one has none to save.
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+pub(super) use absent::{FUNCTIONS, is_available};
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub(super) use present::{FUNCTIONS, is_available};
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+mod absent {
+    use crate::kernels::list::Functions;
+    use crate::kernels::scalar;
+
+    pub const FUNCTIONS: Functions = Functions { name: "amx", ..scalar::FUNCTIONS };
+
+    pub fn is_available() -> bool {
+        false
+    }
+}
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod present {
+    use crate::kernels::avx512::{Avx512, WITH_BF16, is_available_with_bf16};
+    use crate::kernels::dots::{Bytes, FusedPairs, Planes, Rows, Words};
+    use crate::kernels::lanes::Lanes;
+    use crate::kernels::list::Functions;
+    use crate::kernels::panels::PANEL;
+    use crate::kernels::tile::Layer;
+    use crate::kernels::{Dense, Weight};
+    use std::arch::asm;
+    use std::arch::x86_64::*;
+    use std::mem::MaybeUninit;
+    use std::sync::OnceLock;
+
+    pub const FUNCTIONS: Functions = Functions {
+        name: "amx",
+        dense_names: [
+            WITH_BF16.dense_names[0],
+            WITH_BF16.dense_names[1],
+            ["avx512-bf16-1x64", "amx-bf16-32x32"],
+            ["avx512-int12-1x64", "amx-int12-16x16"],
+            ["avx512-int8-1x64", "amx-int8-32x32"],
+        ],
+        dense,
+        pairs,
+        has_planes: true,
+        ..WITH_BF16
+    };
+
+    /// Rows of a tile register, and 32-bit columns.
+    const BLOCK: usize = 16;
+    /// Bytes of a tile register: of inputs, weights or sums.
+    const TILE_BYTES: usize = 1024;
+    /// From as many rows on tiles are faster.
+    const FEWEST_ROWS: usize = 5;
+
+    /// Whether the CPU and the operating system have the tiles, and the kernel lets this process use them. Linux grants them to
+    /// a process that asks, once; signal frames of its threads grow by 8 KiB when tiles are in use.
+    pub fn is_available() -> bool {
+        static GRANTED: OnceLock<bool> = OnceLock::new();
+        *GRANTED.get_or_init(|| is_available_with_bf16() && has_tiles() && is_granted())
+    }
+
+    fn has_tiles() -> bool {
+        const BF16_TILE_INT8: u32 = 1 << 22 | 1 << 24 | 1 << 25;
+        const CONFIG_AND_DATA: u64 = 1 << 17 | 1 << 18;
+        __cpuid(0).eax >= 7
+            && __cpuid_count(7, 0).edx & BF16_TILE_INT8 == BF16_TILE_INT8
+            // SAFETY: a CPU with AVX-512 has the instruction, and its system uses it.
+            && unsafe { saved_states() } & CONFIG_AND_DATA == CONFIG_AND_DATA
+    }
+
+    #[target_feature(enable = "xsave")]
+    fn saved_states() -> u64 {
+        // SAFETY: register 0 is always there.
+        unsafe { _xgetbv(0) }
+    }
+
+    fn is_granted() -> bool {
+        const REQUEST_PERMISSION: libc::c_long = 0x1023;
+        const TILE_DATA: libc::c_long = 18;
+        // SAFETY: the call takes two numbers and changes nothing but the permission.
+        unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0 }
+    }
+
+    /// All tiles of 16 rows by 64 bytes.
+    #[repr(C, align(64))]
+    struct Configuration {
+        palette: u8,
+        start_row: u8,
+        reserved: [u8; 14],
+        row_bytes: [u16; 16],
+        rows: [u8; 16],
+    }
+
+    static CONFIGURATION: Configuration = Configuration {
+        palette: 1,
+        start_row: 0,
+        reserved: [0; 14],
+        row_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
+        rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
+    };
+
+    /// The sums of up to two blocks of rows by two panels.
+    #[repr(C, align(64))]
+    struct Sums([[i32; PANEL]; 4 * BLOCK]);
+
+    unsafe fn dense(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
+        // SAFETY: the caller's promise, handed on.
+        unsafe {
+            match call.weights.weight_type() {
+                Weight::Int8 if rows >= FEWEST_ROWS && call.input.stride > 0 => bytes(memory, rows, call),
+                Weight::Int12 if rows >= FEWEST_ROWS && call.input.stride > 0 => planes(memory, rows, call),
+                _ => (WITH_BF16.dense)(memory, rows, call),
+            }
+        }
+    }
+
+    unsafe fn pairs(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
+        // SAFETY: the caller's promise, handed on.
+        unsafe {
+            if rows >= FEWEST_ROWS && call.input.stride > 0 {
+                floats(memory, rows, call);
+            } else {
+                (WITH_BF16.pairs)(memory, rows, call);
+            }
+        }
+    }
+
+    /// A product of one kind, by its instruction: 1 or 2 blocks of 16 rows by 1 or 2 panels.
+    macro_rules! tiled {
+        ($name:ident, $kind:ty, $instruction:literal, $load:expr) => {
+            #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
+            fn $name(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
+                let memory = memory.as_mut_ptr();
+                let (layer, weights) = (Layer::of(call), call.weights);
+                // SAFETY: the callers checked the CPU, spans and scratch; rows of inputs are read in blocks of 16 and weights
+                // in blocks of 16 words, and both have room for that.
+                unsafe {
+                    let inputs = Rows::quantize::<Avx512, $kind>(memory, rows, call);
+                    asm!("ldtilecfg [{}]", in(reg) &raw const CONFIGURATION, options(nostack));
+                    let steps = weights.panel_bytes() / TILE_BYTES;
+                    let panels = call.output.width.div_ceil(PANEL);
+                    let mut sums = MaybeUninit::<Sums>::uninit();
+                    let to: *mut [[i32; PANEL]; BLOCK] = sums.as_mut_ptr().cast();
+                    for panel in (0..panels).step_by(2) {
+                        let weight = [panel, (panel + 1).min(panels - 1)]
+                            .map(|panel| weights.weights().add(panel * weights.panel_bytes()));
+                        for row in (0..rows).step_by(2 * BLOCK) {
+                            let input = [row, row + BLOCK].map(|row| inputs.row(row));
+                            if row + BLOCK < rows {
+                                asm!(
+                                    "tilezero tmm0",
+                                    "tilezero tmm1",
+                                    "tilezero tmm2",
+                                    "tilezero tmm3",
+                                    "2:",
+                                    "tileloadd tmm4, [{x} + {row}]",
+                                    "tileloadd tmm6, [{w} + {line}]",
+                                    concat!($instruction, " tmm0, tmm4, tmm6"),
+                                    "tileloadd tmm5, [{y} + {row}]",
+                                    concat!($instruction, " tmm2, tmm5, tmm6"),
+                                    "tileloadd tmm7, [{v} + {line}]",
+                                    concat!($instruction, " tmm1, tmm4, tmm7"),
+                                    concat!($instruction, " tmm3, tmm5, tmm7"),
+                                    "add {x}, 64",
+                                    "add {y}, 64",
+                                    "add {w}, 1024",
+                                    "add {v}, 1024",
+                                    "dec {steps}",
+                                    "jnz 2b",
+                                    "tilestored [{to} + {line}], tmm0",
+                                    "tilestored [{to} + {line} + 1024], tmm1",
+                                    "tilestored [{to} + {line} + 2048], tmm2",
+                                    "tilestored [{to} + {line} + 3072], tmm3",
+                                    x = inout(reg) input[0] => _,
+                                    y = inout(reg) input[1] => _,
+                                    w = inout(reg) weight[0] => _,
+                                    v = inout(reg) weight[1] => _,
+                                    steps = inout(reg) steps => _,
+                                    row = in(reg) inputs.row_bytes,
+                                    line = in(reg) 64usize,
+                                    to = in(reg) to,
+                                    options(nostack)
+                                );
+                            } else {
+                                asm!(
+                                    "tilezero tmm0",
+                                    "tilezero tmm1",
+                                    "2:",
+                                    "tileloadd tmm4, [{x} + {row}]",
+                                    "tileloadd tmm6, [{w} + {line}]",
+                                    concat!($instruction, " tmm0, tmm4, tmm6"),
+                                    "tileloadd tmm7, [{v} + {line}]",
+                                    concat!($instruction, " tmm1, tmm4, tmm7"),
+                                    "add {x}, 64",
+                                    "add {w}, 1024",
+                                    "add {v}, 1024",
+                                    "dec {steps}",
+                                    "jnz 2b",
+                                    "tilestored [{to} + {line}], tmm0",
+                                    "tilestored [{to} + {line} + 1024], tmm1",
+                                    x = inout(reg) input[0] => _,
+                                    w = inout(reg) weight[0] => _,
+                                    v = inout(reg) weight[1] => _,
+                                    steps = inout(reg) steps => _,
+                                    row = in(reg) inputs.row_bytes,
+                                    line = in(reg) 64usize,
+                                    to = in(reg) to,
+                                    options(nostack)
+                                );
+                            }
+                            for block in 0..(rows - row).div_ceil(BLOCK).min(2) {
+                                let first = row + block * BLOCK;
+                                let last = (rows - first).min(BLOCK);
+                                let tiles = to.add(2 * block);
+                                for r in 0..last {
+                                    let sum = $load(tiles.cast::<[i32; PANEL]>().add(r).cast());
+                                    let (row, panels) = (first + r, panels - panel);
+                                    if panels > 1 {
+                                        let sums = [[sum, $load(tiles.add(1).cast::<[i32; PANEL]>().add(r).cast())]];
+                                        inputs.finish::<Avx512, $kind, 1, 2>(memory, row, panel, &layer, weights, sums);
+                                    } else {
+                                        inputs.finish::<Avx512, $kind, 1, 1>(memory, row, panel, &layer, weights, [[sum]]);
+                                    }
+                                }
+                            }
+                        }
+                    }
+                    asm!("tilerelease", options(nostack, nomem));
+                }
+            }
+        };
+    }
+
+    tiled! { bytes, Bytes, "tdpbusd", _mm512_loadu_si512 }
+    tiled! { floats, FusedPairs, "tdpbf16ps", Avx512::load }
+
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
+    fn planes(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
+        let memory = memory.as_mut_ptr();
+        let (layer, weights) = (Layer::of(call), call.weights);
+        // SAFETY: as for the others.
+        unsafe {
+            let inputs = Rows::quantize::<Avx512, Planes>(memory, rows, call);
+            asm!("ldtilecfg [{}]", in(reg) &raw const CONFIGURATION, options(nostack));
+            let plane_bytes = weights.plane_bytes();
+            let steps = plane_bytes / TILE_BYTES;
+            let mut sums = MaybeUninit::<Sums>::uninit();
+            let to: *mut [[i32; PANEL]; BLOCK] = sums.as_mut_ptr().cast();
+            for panel in 0..call.output.width.div_ceil(PANEL) {
+                let weight = weights.planes().add(panel * 2 * plane_bytes);
+                for row in (0..rows).step_by(BLOCK) {
+                    let input = inputs.row(row);
+                    asm!(
+                        "tilezero tmm0",
+                        "tilezero tmm1",
+                        "tilezero tmm2",
+                        "2:",
+                        "tileloadd tmm3, [{x} + {row}]",
+                        "tileloadd tmm5, [{w} + {line}]",
+                        "tdpbuud tmm0, tmm3, tmm5",
+                        "tileloadd tmm4, [{y} + {row}]",
+                        "tdpbsud tmm1, tmm4, tmm5",
+                        "tileloadd tmm6, [{v} + {line}]",
+                        "tdpbssd tmm2, tmm4, tmm6",
+                        "tdpbusd tmm1, tmm3, tmm6",
+                        "add {x}, 64",
+                        "add {y}, 64",
+                        "add {w}, 1024",
+                        "add {v}, 1024",
+                        "dec {steps}",
+                        "jnz 2b",
+                        "tilestored [{to} + {line}], tmm0",
+                        "tilestored [{to} + {line} + 1024], tmm1",
+                        "tilestored [{to} + {line} + 2048], tmm2",
+                        x = inout(reg) input => _,
+                        y = inout(reg) input.add(inputs.row_bytes / 2) => _,
+                        w = inout(reg) weight => _,
+                        v = inout(reg) weight.add(plane_bytes) => _,
+                        steps = inout(reg) steps => _,
+                        row = in(reg) inputs.row_bytes,
+                        line = in(reg) 64usize,
+                        to = in(reg) to,
+                        options(nostack)
+                    );
+                    for r in 0..(rows - row).min(BLOCK) {
+                        let from: *const __m512i = to.cast::<[i32; PANEL]>().add(r).cast();
+                        let low = _mm512_loadu_si512(from);
+                        let middle = _mm512_slli_epi32::<8>(_mm512_loadu_si512(from.add(BLOCK)));
+                        let high = _mm512_slli_epi32::<16>(_mm512_loadu_si512(from.add(2 * BLOCK)));
+                        let sum = _mm512_add_epi32(_mm512_add_epi32(low, middle), high);
+                        inputs.finish::<Avx512, Words, 1, 1>(memory, row + r, panel, &layer, weights, [[sum]]);
+                    }
+                }
+            }
+            asm!("tilerelease", options(nostack, nomem));
+        }
+    }
+}
