@@ -10,6 +10,7 @@ use crate::ops::Kernels;
 use crate::plan::{DEFAULT_TILE, MAX_TILE, Plan, PlanOptions, Precision};
 use crate::request::{Column, Slot, Values};
 use crate::scorer::Scorer;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -136,7 +137,8 @@ impl Model {
             return Err(Error::new(ErrorKind::InvalidArgument, "max_error", detail));
         }
         let tile = if options.tile == 0 { DEFAULT_TILE } else { options.tile };
-        let plan_options = PlanOptions { precision: options.precision, split: options.split, tile };
+        let plan_options =
+            PlanOptions { precision: options.precision, layers: BTreeMap::new(), split: options.split, tile };
 
         let OpenOptions { mode, max_bytes, max_header_bytes, .. } = *options;
         let store = Store::open(path, &StoreOptions { mode, max_bytes, max_header_bytes })?;

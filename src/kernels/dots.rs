@@ -261,7 +261,7 @@ impl Rows {
     /// As [`super::list::Functions`].
     #[inline(always)]
     pub unsafe fn quantize<L: Lanes, K: Kind>(memory: *mut f32, rows: usize, call: &Dense<'_>) -> Rows {
-        let Dense { input, weights, scratch, .. } = *call;
+        let Dense { input, scratch, steps, is_quantized, .. } = *call;
         let stride = row_words(K::SIZE, input.width);
         let different = if input.stride == 0 { rows.min(1) } else { rows };
         let blocks = different.next_multiple_of(BLOCK);
@@ -269,10 +269,10 @@ impl Rows {
         unsafe {
             let words = memory.add(scratch.offset);
             let (scales, zeros) = (words.add(stride * blocks), words.add((stride + 1) * blocks).cast::<i32>());
-            for row in 0..different {
+            for row in 0..if is_quantized { 0 } else { different } {
                 let from = memory.add(input.offset + row * input.stride);
                 let to = words.add(row * stride).cast();
-                let (scale, zero) = K::quantize::<L>(from, input.width, weights.steps(), to);
+                let (scale, zero) = K::quantize::<L>(from, input.width, steps, to);
                 *scales.add(row) = scale;
                 *zeros.add(row) = zero;
             }

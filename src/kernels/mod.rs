@@ -207,6 +207,10 @@ pub struct Dense<'a> {
     pub activation: Activation,
     /// Room for the quantised rows: [`Weight::scratch`] f32.
     pub scratch: Span,
+    /// Steps that rows are quantised in: at most those of the weights.
+    pub steps: f32,
+    /// Whether the scratch holds the rows already: from a call with the same input, rows, type of weights, and steps.
+    pub is_quantized: bool,
 }
 
 /// `output = activation(addend + (start + input * weight))`, `k` ascending by FMA, where a row of `weight` is the matrix

@@ -60,7 +60,7 @@ fn at(span: Span, row: usize, column: usize) -> usize {
 fn dense(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
     let Dense { input, weights, .. } = *call;
     for row in 0..rows {
-        let quantized = quantize(&memory[at(input, row, 0)..][..input.width], weights);
+        let quantized = quantize(&memory[at(input, row, 0)..][..input.width], weights, call.steps);
         for column in 0..call.output.width {
             let start = match call.start {
                 Start::Zero => 0.0,
@@ -96,8 +96,7 @@ enum Quantized {
     Integers { steps: Vec<i32>, scale: f32, zero: i32 },
 }
 
-fn quantize(row: &[f32], weights: &Panels) -> Quantized {
-    let steps = weights.steps();
+fn quantize(row: &[f32], weights: &Panels, steps: f32) -> Quantized {
     let largest_of = |values: &mut dyn Iterator<Item = f32>| values.fold(0.0, |a, b| if b > a { b } else { a });
     let taint: f32 = if row.iter().all(|x| x.is_finite()) { 0.0 } else { f32::NAN };
     match weights.weight_type() {

@@ -19,6 +19,10 @@ pub struct Dense {
     pub output: Span,
     /// Room for the quantised rows of a call.
     pub scratch: Span,
+    /// Steps that they are quantised in.
+    pub steps: f32,
+    /// Whether a step before, which runs whenever this one does, has quantised them.
+    pub is_quantized: bool,
 }
 
 impl Dense {
@@ -36,6 +40,8 @@ impl Dense {
                 output: part.split(self.output),
                 activation: self.activation,
                 scratch: self.scratch,
+                steps: self.steps,
+                is_quantized: self.is_quantized,
             };
             context.kernels.dense(context.memory, rows, &call);
         }

@@ -132,16 +132,19 @@ mod tests {
             for (start, addend) in starts.zip([None, Some(full), Some(narrow), None, Some(sides[3])]) {
                 let dense = |groups, input, start: Option<Span>, addend, output| {
                     let start = start.map_or(Start::Bias, Start::Span);
-                    let activation = Activation::Relu;
+                    let (activation, scratch, steps) = (Activation::Relu, NOWHERE, 255.0);
+                    let (weights, is_quantized) = (weights(), false);
                     Operation::Dense(Dense {
                         groups,
                         input,
-                        weights: weights(),
+                        weights,
                         start,
                         addend,
                         activation,
                         output,
-                        scratch: NOWHERE,
+                        scratch,
+                        steps,
+                        is_quantized,
                     })
                 };
                 assert_each_part(rows, groups, &dense(groups, input, start, addend, output), |share| {

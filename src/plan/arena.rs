@@ -76,6 +76,8 @@ pub struct Layout<'a> {
     pub dependents: &'a [bool],
     /// The types of the weights of dense layers.
     pub weights: &'a [Option<Weight>],
+    /// The node that quantises the rows of each dense layer.
+    pub quantized: &'a [usize],
     pub tile: usize,
 }
 
@@ -168,9 +170,10 @@ impl Layout<'_> {
         let mut extra = Vec::new();
         for (index, node) in graph.nodes.iter().enumerate() {
             let needed = self.scratch(node, index);
-            if needed > 0 {
+            if needed > 0 && self.quantized[index] == index {
                 extra.push(index);
-                let life = if self.stages[index] == Stage::Candidate { (index, index) } else { (0, count) };
+                let last = self.quantized.iter().rposition(|first| *first == index).unwrap_or(index);
+                let life = if self.stages[index] == Stage::Candidate { (index, last) } else { (0, count) };
                 shared.push(Buffer { rows: 1, stride: padded(needed), life });
             }
         }
@@ -199,6 +202,7 @@ impl Layout<'_> {
             let place = own.len() + staged.len() + place;
             scratch[*index] = Some(single(place, shared[place].stride));
         }
+        let scratch = self.quantized.iter().map(|first| scratch[*first]).collect();
 
         let span = |value: Value| {
             let (whole, column) = place(value);

@@ -27,6 +27,8 @@ pub struct Lowering<'a> {
     pub rates: &'a [Rate],
     /// The types of the weights of dense layers.
     pub weights: &'a [Option<Weight>],
+    /// The node that quantises the rows of each dense layer.
+    pub quantized: &'a [usize],
 }
 
 /// What a node becomes, before it is a step.
@@ -44,6 +46,7 @@ impl Lowering<'_> {
         let Scheduled { graph, in_block, dependents, .. } = self.plan;
         let ends = block_ends(in_block, dependents);
         let mut steps = Vec::with_capacity(graph.nodes.len());
+        let mut layers = Vec::new();
         for (index, node) in graph.nodes.iter().enumerate() {
             if in_block[index] && ends[index].0 == index {
                 self.enter(ends[index], &mut steps);
@@ -56,12 +59,21 @@ impl Lowering<'_> {
                 }
             } else if !matches!(node.op, Op::Slice { .. }) {
                 let lowered = self.node(node, index)?;
+                if let Operation::Dense(dense) = &lowered.operation {
+                    layers.push((self.quantized[index], steps.len(), dense.steps));
+                }
                 steps.push((self.plan.stages[index], self.step(index, lowered)));
             }
             if in_block[index] && node.sequence.is_none() {
                 let leave = Leave { inside: self.output(index), outside: self.arena.spans[index] };
                 let lowered = self.plain(Operation::Leave(leave), format!("{}", node.width));
                 steps.push((self.plan.stages[index], self.step(index, lowered)));
+            }
+        }
+        for (first, place, _) in &layers {
+            let alike = layers.iter().filter(|(of, ..)| of == first).map(|(.., steps)| *steps);
+            if let Operation::Dense(dense) = &mut steps[*place].1.operation {
+                dense.steps = alike.fold(dense.steps, f32::min);
             }
         }
         Ok(steps)
@@ -291,8 +303,19 @@ impl Lowering<'_> {
                         let kernel = self.kernels.dense_name(weights.weight_type(), rows).to_owned();
                         let bytes = weights.bytes();
                         let scratch = self.arena.scratch[index].unwrap_or(NOWHERE);
-                        let dense = Dense { groups, input, weights, start, addend, activation, output, scratch };
-                        let operation = Operation::Dense(dense);
+                        let (steps, is_quantized) = (weights.steps(), self.quantized[index] != index);
+                        let operation = Operation::Dense(Dense {
+                            groups,
+                            input,
+                            weights,
+                            start,
+                            addend,
+                            activation,
+                            output,
+                            scratch,
+                            steps,
+                            is_quantized,
+                        });
                         Lowered { operation, shape, kernel, bytes, multiply_adds: 0 }
                     }
                     Matrix::Value(value) => {

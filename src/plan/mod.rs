@@ -33,7 +33,8 @@ use crate::network::{Graph, Rate, complete_rates};
 use crate::ops::{Head, Kernels, Operation, Weight};
 use arena::Layout;
 use lower::Lowering;
-use schedule::schedule;
+use schedule::{Scheduled, schedule};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
@@ -69,6 +70,8 @@ const STAGES: [Stage; 4] = [Stage::Model, Stage::Scenario, Stage::Request, Stage
 pub struct PlanOptions {
     /// The type of dense weights; `None` keeps what is stored.
     pub precision: Option<Precision>,
+    /// The types of single weights, by the name of the tensor.
+    pub layers: BTreeMap<String, Precision>,
     /// Whether request-constant work is hoisted out of `score`. The scores have the same bits either way.
     pub split: bool,
     /// Candidates per tile.
@@ -161,7 +164,8 @@ impl Plan {
         let stages: Vec<Stage> =
             graph.nodes.iter().zip(&rates).map(|(node, rate)| stage(&node.op, *rate, options)).collect();
         let scheduled = schedule(&graph, &stages, &tasks);
-        let weights = weight_types(&scheduled.graph, store, options.precision)?;
+        let weights = weight_types(&scheduled.graph, store, options)?;
+        let quantized = quantized_by(&scheduled, &weights);
         let layout = Layout {
             graph: &scheduled.graph,
             description,
@@ -169,6 +173,7 @@ impl Plan {
             in_block: &scheduled.in_block,
             dependents: &scheduled.dependents,
             weights: &weights,
+            quantized: &quantized,
             tile: options.tile,
         };
         let arena = layout.arrange();
@@ -188,6 +193,7 @@ impl Plan {
             plan: &scheduled,
             rates: &rates,
             weights: &weights,
+            quantized: &quantized,
         };
         let mut steps = lowering.steps()?;
         steps.sort_by_key(|(stage, step)| (*stage, step.is_scenario_bound));
@@ -295,16 +301,40 @@ fn rates(graph: &Graph, features: &[Rate]) -> Vec<Rate> {
 
 /// The types in which the weights of dense layers are held, by node. The last layers of the tasks, whose outputs are logits,
 /// are not quantised.
-fn weight_types(graph: &Graph, store: &Store, precision: Option<Precision>) -> Result<Vec<Option<Weight>>, Error> {
+fn weight_types(graph: &Graph, store: &Store, options: &PlanOptions) -> Result<Vec<Option<Weight>>, Error> {
     let last = last_layers(graph);
     let typed = |(index, node): (usize, &Node)| match &node.op {
         Op::Product { matrix: Matrix::Layer(layer, columns), .. } => {
+            let own = options.layers.get(store.tensor(layer.weight).name).copied();
+            let precision = own.or(options.precision);
             let precision = if last[index] { precision.filter(Precision::is_float) } else { precision };
             pack::weight_type(store, layer, columns, precision).map(Some)
         }
         _ => Ok(None),
     };
     graph.nodes.iter().enumerate().map(typed).collect()
+}
+
+/// For each dense layer the node that quantises its rows: itself, or one before with the same input and type of weights that
+/// runs whenever it does.
+fn quantized_by(scheduled: &Scheduled, weights: &[Option<Weight>]) -> Vec<usize> {
+    let Scheduled { graph, tasks, stages, in_block, dependents } = scheduled;
+    let ends = arena::block_ends(in_block, dependents);
+    let input = |index: usize| match graph.nodes[index].op {
+        Op::Product { input, groups: 1, .. } if weights[index].is_some_and(|weights| weights.scratch(1, 1) > 0) => {
+            Some((input, weights[index], stages[index], in_block[index].then_some(ends[index]), dependents[index]))
+        }
+        _ => None,
+    };
+    let mut firsts: Vec<usize> = Vec::with_capacity(graph.nodes.len());
+    for index in 0..graph.nodes.len() {
+        let serves = |first: &usize| {
+            firsts[*first] == *first && tasks[*first] & tasks[index] == tasks[index] && input(*first) == input(index)
+        };
+        let first = input(index).and_then(|_| (0..index).find(serves));
+        firsts.push(first.unwrap_or(index));
+    }
+    firsts
 }
 
 /// Whether each node is a narrow layer that an output is made of without another layer.

@@ -135,6 +135,20 @@ fn span(offset: usize, stride: usize, width: usize) -> Span {
     Span { offset, stride, width }
 }
 
+/// A layer that quantises its rows itself.
+fn dense(
+    input: Span,
+    weights: &Panels,
+    start: Start,
+    addend: Option<Span>,
+    output: Span,
+    activation: Activation,
+    scratch: Span,
+) -> Dense<'_> {
+    let (steps, is_quantized) = (weights.steps(), false);
+    Dense { input, weights, start, addend, output, activation, scratch, steps, is_quantized }
+}
+
 /// Equal bits, or both NaN: the payload of a NaN is nobody's promise.
 fn assert_same(name: &str, what: &dyn std::fmt::Debug, actual: &[f32], expected: &[f32]) {
     for (place, (a, e)) in actual.iter().zip(expected).enumerate() {
@@ -198,8 +212,8 @@ fn what_lies_around_an_output_stays() {
     let column = Span { width: 1, ..output };
     let (start, activation) = (Start::Zero, Activation::Sigmoid);
     let scratch = span(800, 0, 400);
-    let dense = Dense { input: narrow, weights: &weights, start, addend: None, output, activation, scratch };
-    let generated = Generated { input: narrow, weight: matrix, outside: None, start, addend: None, output, activation };
+    let dense = dense(narrow, &weights, start, None, output, activation, scratch);
+    let generated = Generated { input: narrow, weight: matrix, outside: None, start, None, output, activation };
     let shared = Generated { weight: Span { stride: 0, ..matrix }, ..generated };
     let attend = Attend { queries: narrow, keys: span(9, 5, 4), base: None, rows: Rows::Mean, scratch, output: column };
     let matmul = MatMul {

@@ -1,7 +1,8 @@
 //! Products with packed and with computed matrices.
 
 use super::{
-    ACTIVATIONS, GUARD, ROWS, WIDTHS, assert_near, compare, magnitude, memory, paint, row, span, sum_of_products,
+    ACTIVATIONS, GUARD, ROWS, WIDTHS, assert_near, assert_same, compare, dense, magnitude, memory, paint, row, span,
+    sum_of_products,
 };
 use crate::kernels::{Activation, Dense, Generated, Kernels, MatMul, NOWHERE, Panels, Span, Start, Weight};
 
@@ -23,7 +24,7 @@ fn dense_has_the_bits_of_the_truth() {
             let output = span(painted + 1, width + 3, width);
             let end = painted + 1 + rows * (width + 3);
             let scratch = span(end, 0, weight_type.scratch(depth, rows));
-            let call = Dense { input, weights: &weights, start, addend, output, activation, scratch };
+            let call = dense(input, &weights, start, addend, output, activation, scratch);
             let start = memory(painted, end + scratch.width);
             compare(&(width, rows, depth, weight_type, activation), &start, |set, memory| {
                 set.dense(memory, rows, &call);
@@ -56,7 +57,7 @@ fn multiply(weight_type: Weight, [rows, depth, width]: [usize; 3], shift: f32, e
     let (input, output) = (span(0, depth, depth), span(rows * depth, width, width));
     let scratch = span(rows * (depth + width), 0, weight_type.scratch(depth, rows));
     let activation = Activation::Identity;
-    let call = Dense { input, weights: &weights, start: Start::Bias, addend: None, output, activation, scratch };
+    let call = dense(input, &weights, Start::Bias, None, output, activation, scratch);
     for kernels in Kernels::available() {
         let mut memory = memory(rows * depth, scratch.offset + scratch.width);
         memory[..rows * depth].iter_mut().for_each(|x| *x += shift);
@@ -96,7 +97,7 @@ fn pairs_of_bf16_are_summed_alike() {
     let (input, output) = (span(0, depth, depth), span(rows * depth, width, width));
     let scratch = span(rows * (depth + width), 0, Weight::Bf16.scratch(depth, rows));
     let (start, activation) = (Start::Zero, Activation::Identity);
-    let call = Dense { input, weights: &weights, start, addend: None, output, activation, scratch };
+    let call = dense(input, &weights, start, None, output, activation, scratch);
     for kernels in Kernels::available() {
         let mut memory = memory(rows * depth, scratch.offset + scratch.width);
         kernels.dense(&mut memory, rows, &call);
@@ -111,6 +112,32 @@ fn pairs_of_bf16_are_summed_alike() {
 }
 
 #[test]
+fn rows_that_are_quantised_are_not_again() {
+    let (rows, depth, width) = (9, 40, 35);
+    for weight_type in [Weight::Int8, Weight::Int12, Weight::Bf16] {
+        let weights = [3, 7].map(|factor| packed(weight_type, depth, width, |c, k| paint(c * factor + k), None));
+        let steps = weights[0].steps().min(weights[1].steps());
+        let (input, output) = (span(0, depth, depth), span(rows * depth, width, width));
+        let scratch = span(rows * (depth + width), 0, weight_type.scratch(depth, rows));
+        let call = |place: usize, is_quantized| Dense {
+            steps,
+            is_quantized,
+            ..dense(input, &weights[place], Start::Zero, None, output, Activation::Relu, scratch)
+        };
+        for kernels in Kernels::available() {
+            let mut expected = memory(rows * depth, scratch.offset + scratch.width);
+            kernels.dense(&mut expected, rows, &call(1, false));
+            let mut actual = memory(rows * depth, scratch.offset + scratch.width);
+            kernels.dense(&mut actual, rows, &call(0, false));
+            actual[..rows * depth].fill(0.0);
+            kernels.dense(&mut actual, rows, &call(1, true));
+            let outputs = output.offset..scratch.offset;
+            assert_same(kernels.name(), &weight_type, &actual[outputs.clone()], &expected[outputs]);
+        }
+    }
+}
+
+#[test]
 fn a_row_that_is_not_finite_has_no_finite_outputs() {
     for (weight_type, bad) in [(Weight::Int8, f32::NAN), (Weight::Int8, f32::INFINITY), (Weight::Int12, f32::NAN)] {
         let (rows, depth, width) = (7, 20, 33);
@@ -118,7 +145,7 @@ fn a_row_that_is_not_finite_has_no_finite_outputs() {
         let (input, output) = (span(0, depth, depth), span(rows * depth, width, width));
         let scratch = span(rows * (depth + width), 0, weight_type.scratch(depth, rows));
         let (start, activation) = (Start::Zero, Activation::Identity);
-        let call = Dense { input, weights: &weights, start, addend: None, output, activation, scratch };
+        let call = dense(input, &weights, start, None, output, activation, scratch);
         for kernels in Kernels::available() {
             let mut memory = memory(rows * depth, scratch.offset + scratch.width);
             memory[3 * depth + 17] = bad;
@@ -142,7 +169,7 @@ fn the_largest_integers_do_not_overflow() {
             let (input, output) = (span(0, depth, depth), span(3 * depth, 4, 4));
             let scratch = span(3 * depth + 12, 0, weight_type.scratch(depth, 3));
             let (start, activation) = (Start::Zero, Activation::Identity);
-            let call = Dense { input, weights: &weights, start, addend: None, output, activation, scratch };
+            let call = dense(input, &weights, start, None, output, activation, scratch);
             for kernels in Kernels::available() {
                 let mut memory = vec![0.0; scratch.offset + scratch.width];
                 for k in 0..depth {
@@ -168,7 +195,7 @@ fn dense_follows_the_formula() {
     let weights = packed(Weight::F32, depth, width, weight, Some(&bias));
     let (input, output) = (span(0, depth, depth), span(rows * depth, width, width));
     let (start, activation, scratch) = (Start::Bias, Activation::Relu, NOWHERE);
-    let call = Dense { input, weights: &weights, start, addend: None, output, activation, scratch };
+    let call = dense(input, &weights, start, None, output, activation, scratch);
     for kernels in Kernels::available() {
         let mut memory = memory(rows * depth, rows * (depth + width));
         kernels.dense(&mut memory, rows, &call);
@@ -298,8 +325,7 @@ fn a_layer_without_inputs_is_its_start() {
         let (start, output) = (span(0, width, width), span(rows * width, width, width));
         let (input, weight) = (span(0, 0, 0), span(0, 0, 0));
         let activation = Activation::Identity;
-        let call =
-            Generated { input, weight, outside: None, start: Start::Span(start), addend: None, output, activation };
+        let call = Generated { input, weight, outside: None, start: Start::Span(start), None, output, activation };
         for kernels in Kernels::available() {
             let mut memory = memory(rows * width, 2 * rows * width);
             kernels.generated(&mut memory, rows, &call);
@@ -321,7 +347,7 @@ fn a_product_and_a_sum_are_rounded_once() {
             let weights = packed(Weight::F32, 1, width, |_, _| weight, Some(&bias));
             let (input, output) = (span(0, 1, 1), span(rows, width, width));
             let (start, activation, scratch) = (Start::Bias, Activation::Identity, NOWHERE);
-            let call = Dense { input, weights: &weights, start, addend: None, output, activation, scratch };
+            let call = dense(input, &weights, start, None, output, activation, scratch);
             for kernels in Kernels::available() {
                 let mut memory = vec![factor; rows * (width + 1)];
                 kernels.dense(&mut memory, rows, &call);
