@@ -1,7 +1,8 @@
 // polyscore for C++17: handles that close themselves, spans, and two forms of every call.
 //
 // Header-only over polyscore.h. `try_` forms are noexcept and return a Result; the forms without `try_` throw Exception
-// and are there only if exceptions are enabled. A Model may be used by any number of threads, a Scorer by one at a time.
+// and are there only if exceptions are enabled. A Model or a Pool may be used by any number of threads, a Scorer by one at a
+// time.
 #ifndef POLYSCORE_HPP
 #define POLYSCORE_HPP
 
@@ -195,7 +196,96 @@ class Columns {
     std::vector<polyscore_column> columns_;
 };
 
-// One thread's scratch over a model; it keeps the model's file open.
+// A task of a call, for a host's executor; see polyscore_run.
+class Task {
+  public:
+    void operator()(std::size_t index) const noexcept { task_(context_, index); }
+
+  private:
+    friend class Pool;
+    Task(polyscore_task task, void *context) noexcept : task_(task), context_(context) {}
+    polyscore_task task_;
+    void *context_;
+};
+
+// Threads that parallel scorers share, of its own or of the host.
+class Pool {
+  public:
+    Pool(Pool &&other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+    Pool &operator=(Pool &&other) noexcept {
+        std::swap(handle_, other.handle_);
+        return *this;
+    }
+    Pool(const Pool &) = delete;
+    Pool &operator=(const Pool &) = delete;
+    ~Pool() { polyscore_pool_close(handle_); }
+
+    // For calls on up to `threads` threads, the caller's and one fewer that are made here; 0: as many as the process may use.
+    static Result<Pool> try_own(std::uint32_t threads = 0, const char *name = nullptr) noexcept {
+        return make(threads, name, nullptr, nullptr);
+    }
+
+    // Over the host's threads: `executor(tasks, task)` calls `task(i)` once for every i below `tasks`, on any threads, and
+    // returns when all of them have returned. It is called on every thread that scores, and outlives the pool and its
+    // scorers. If it throws, the call fails with POLYSCORE_EXECUTOR.
+    template <class Executor>
+    static Result<Pool> try_over(Executor &executor, std::uint32_t threads = 0) noexcept {
+        return make(threads, nullptr, &run<Executor>, const_cast<std::remove_const_t<Executor> *>(&executor));
+    }
+
+    // How many threads a call uses at most, the caller's among them.
+    Result<std::uint32_t> try_threads() const noexcept {
+        Error error;
+        std::uint32_t threads = 0;
+        if (polyscore_pool_threads(handle_, &threads, error.raw()) != POLYSCORE_OK) return error;
+        return threads;
+    }
+
+#if POLYSCORE_EXCEPTIONS
+    static Pool own(std::uint32_t threads = 0, const char *name = nullptr) { return try_own(threads, name).take(); }
+    template <class Executor>
+    static Pool over(Executor &executor, std::uint32_t threads = 0) {
+        return try_over(executor, threads).take();
+    }
+    std::uint32_t threads() const { return try_threads().take(); }
+#endif
+
+    polyscore_pool *raw() const noexcept { return handle_; }
+
+  private:
+    explicit Pool(polyscore_pool *handle) noexcept : handle_(handle) {}
+
+    static Result<Pool> make(std::uint32_t threads, const char *name, polyscore_run run, void *executor) noexcept {
+        polyscore_pool_options raw;
+        std::memset(&raw, 0, sizeof raw);
+        raw.struct_size = sizeof raw;
+        raw.threads = threads;
+        raw.name = name;
+        raw.run = run;
+        raw.executor = executor;
+        Error error;
+        polyscore_pool *handle = nullptr;
+        if (polyscore_pool_new(&raw, &handle, error.raw()) != POLYSCORE_OK) return error;
+        return Pool(handle);
+    }
+
+    template <class Executor>
+    static void run(void *executor, std::size_t tasks, polyscore_task task, void *context) noexcept {
+#if POLYSCORE_EXCEPTIONS
+        try {
+            (*static_cast<Executor *>(executor))(tasks, Task(task, context));
+        } catch (...) {
+            // The tasks that did not run fail the call.
+        }
+#else
+        (*static_cast<Executor *>(executor))(tasks, Task(task, context));
+#endif
+    }
+
+    polyscore_pool *handle_;
+};
+
+// One thread's scratch over a model; it keeps the model's file open, and its pool's threads.
 class Scorer {
   public:
     Scorer(Scorer &&other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
@@ -312,6 +402,14 @@ class Model {
         return Scorer(handle);
     }
 
+    // A scorer whose calls are shared among the threads of `pool`: the same bits.
+    Result<Scorer> try_scorer(const Pool &pool) const noexcept {
+        Error error;
+        polyscore_scorer *handle = nullptr;
+        if (polyscore_scorer_new_parallel(handle_, pool.raw(), &handle, error.raw()) != POLYSCORE_OK) return error;
+        return Scorer(handle);
+    }
+
     // The slot of a feature: resolve it once.
     Result<std::uint32_t> try_feature(const char *name) const noexcept {
         return find(polyscore_model_find_feature, name);
@@ -336,6 +434,7 @@ class Model {
 #if POLYSCORE_EXCEPTIONS
     static Model open(const char *path, const Options &options = {}) { return try_open(path, options).take(); }
     Scorer scorer() const { return try_scorer().take(); }
+    Scorer scorer(const Pool &pool) const { return try_scorer(pool).take(); }
     std::uint32_t feature(const char *name) const { return try_feature(name).take(); }
     std::uint32_t task(const char *name) const { return try_task(name).take(); }
     std::uint32_t scenario(const char *name) const { return try_scenario(name).take(); }

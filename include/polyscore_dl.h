@@ -37,7 +37,11 @@ typedef struct polyscore_api {
     polyscore_status (*model_find_scenario_id)(struct polyscore_model *model, int64_t id, uint32_t *index, struct polyscore_error *error);
     polyscore_status (*model_plan)(struct polyscore_model *model, char *buffer, size_t capacity, size_t *length, struct polyscore_error *error);
     polyscore_status (*model_description)(struct polyscore_model *model, char *buffer, size_t capacity, size_t *length, struct polyscore_error *error);
+    polyscore_status (*pool_new)(const struct polyscore_pool_options *options, struct polyscore_pool **out, struct polyscore_error *error);
+    polyscore_status (*pool_close)(struct polyscore_pool *pool);
+    polyscore_status (*pool_threads)(struct polyscore_pool *pool, uint32_t *threads, struct polyscore_error *error);
     polyscore_status (*scorer_new)(struct polyscore_model *model, struct polyscore_scorer **out, struct polyscore_error *error);
+    polyscore_status (*scorer_new_parallel)(struct polyscore_model *model, struct polyscore_pool *pool, struct polyscore_scorer **out, struct polyscore_error *error);
     polyscore_status (*scorer_close)(struct polyscore_scorer *scorer);
     polyscore_status (*scorer_prepare)(struct polyscore_scorer *scorer, uint32_t scenario, const struct polyscore_column *columns, size_t columns_len, struct polyscore_error *error);
     polyscore_status (*scorer_score)(struct polyscore_scorer *scorer, size_t candidates, const struct polyscore_column *columns, size_t columns_len, const uint32_t *tasks, size_t tasks_len, float *out, size_t out_len, struct polyscore_error *error);
@@ -173,12 +177,36 @@ int polyscore_dl_open(const char *path, polyscore_api *api, char *message, size_
         return -1;
     }
     memcpy(&loaded.model_description, &symbol, sizeof symbol);
+    symbol = dlsym(loaded.library, "polyscore_pool_new");
+    if (symbol == NULL) {
+        if (message != NULL && capacity > 0) snprintf(message, capacity, "%s has no polyscore_pool_new", path);
+        return -1;
+    }
+    memcpy(&loaded.pool_new, &symbol, sizeof symbol);
+    symbol = dlsym(loaded.library, "polyscore_pool_close");
+    if (symbol == NULL) {
+        if (message != NULL && capacity > 0) snprintf(message, capacity, "%s has no polyscore_pool_close", path);
+        return -1;
+    }
+    memcpy(&loaded.pool_close, &symbol, sizeof symbol);
+    symbol = dlsym(loaded.library, "polyscore_pool_threads");
+    if (symbol == NULL) {
+        if (message != NULL && capacity > 0) snprintf(message, capacity, "%s has no polyscore_pool_threads", path);
+        return -1;
+    }
+    memcpy(&loaded.pool_threads, &symbol, sizeof symbol);
     symbol = dlsym(loaded.library, "polyscore_scorer_new");
     if (symbol == NULL) {
         if (message != NULL && capacity > 0) snprintf(message, capacity, "%s has no polyscore_scorer_new", path);
         return -1;
     }
     memcpy(&loaded.scorer_new, &symbol, sizeof symbol);
+    symbol = dlsym(loaded.library, "polyscore_scorer_new_parallel");
+    if (symbol == NULL) {
+        if (message != NULL && capacity > 0) snprintf(message, capacity, "%s has no polyscore_scorer_new_parallel", path);
+        return -1;
+    }
+    memcpy(&loaded.scorer_new_parallel, &symbol, sizeof symbol);
     symbol = dlsym(loaded.library, "polyscore_scorer_close");
     if (symbol == NULL) {
         if (message != NULL && capacity > 0) snprintf(message, capacity, "%s has no polyscore_scorer_close", path);

@@ -24,6 +24,8 @@ pub enum ErrorKind {
     BufferTooSmall = 105,
     /// The output buffer overlaps an input.
     Overlap = 106,
+    /// The host's executor did not run every task of a call exactly once.
+    Executor = 107,
     /// The operating system refused: no such file, no permission, read error.
     Io = 200,
     /// The container is damaged or breaks the rules of the format.
@@ -75,6 +77,7 @@ impl ErrorKind {
             Self::StructSize => "STRUCT_SIZE",
             Self::BufferTooSmall => "BUFFER_TOO_SMALL",
             Self::Overlap => "OVERLAP",
+            Self::Executor => "EXECUTOR",
             Self::Io => "IO",
             Self::Format => "FORMAT",
             Self::Description => "DESCRIPTION",
@@ -101,6 +104,9 @@ impl ErrorKind {
     pub(crate) fn meaning(self) -> &'static str {
         match self {
             Self::BufferTooSmall => "the output is smaller than tasks x candidates",
+            Self::Executor => "the host's executor did not run every task exactly once",
+            Self::OutOfMemory => "room for the scores of a parallel call cannot be reserved",
+            Self::Internal => "a defect of polyscore: please report it",
             Self::UnknownFeature => "names a feature slot that the model does not have",
             Self::MissingFeature => "has no column, and its description declares no row or value for missing ones",
             Self::ColumnType => "has a column of another type than the feature takes",

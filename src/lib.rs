@@ -13,7 +13,8 @@
 //! the result.
 //!
 //! # Promises
-//! - No thread is made, no lock is taken and, once a scorer is warm, nothing is allocated.
+//! - No thread is made, no lock is taken and, once a scorer is warm, nothing is allocated. A host may ask for threads: it
+//!   makes a [`Pool`], and of that a [`Model::parallel_scorer`], whose calls share the work of many candidates.
 //! - The same row has the same bits, whatever the batch, the order, the tile, the tasks asked for, the split or the
 //!   instruction set.
 //! - No file and no argument makes it panic or read out of bounds. Failures name the guilty thing: [`Error`] for opening,
@@ -63,6 +64,7 @@ mod network;
 mod ops;
 #[allow(missing_docs)]
 mod plan;
+mod pool;
 mod request;
 mod scorer;
 
@@ -81,6 +83,7 @@ pub use model::{Footprint, GoldenReport, KeptScenarios, Model, OpenOptions};
 pub use network::Rate;
 pub use ops::FeatureCounters;
 pub use plan::{Plan, Precision, Stage, Step, StepRows};
+pub use pool::{Executor, MAX_THREADS, Pool};
 pub use request::{Column, Values};
 pub use scorer::Scorer;
 

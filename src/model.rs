@@ -8,6 +8,7 @@ use crate::format::{
 use crate::network;
 use crate::ops::Kernels;
 use crate::plan::{DEFAULT_TILE, MAX_TILE, Plan, PlanOptions, Precision};
+use crate::pool::Pool;
 use crate::request::{Column, Slot, Values};
 use crate::scorer::Scorer;
 use std::collections::BTreeMap;
@@ -166,7 +167,21 @@ impl Model {
     /// # Errors
     /// `OutOfMemory` if its scratch cannot be reserved.
     pub fn scorer(&self) -> Result<Scorer, Error> {
-        Scorer::new(Arc::clone(&self.inner))
+        Scorer::new(Arc::clone(&self.inner), None)
+    }
+
+    /// A scorer whose calls are shared among the threads of `pool`, which any number of scorers and models may use at the same
+    /// time. A call of few candidates, or one that finds the pool busy, runs on its caller's thread; so does `prepare`. The
+    /// scores have the bits of [`Model::scorer`].
+    ///
+    /// It has scratch of its own and for each thread: [`Pool::threads`] + 1 times [`Footprint::scratch_bytes`]. Where each
+    /// scorer keeps scenarios ([`KeptScenarios::PerScorer`]), so does each thread. A call allocates a few words per thread,
+    /// and room for its scores if there are more than in any call before.
+    ///
+    /// # Errors
+    /// `OutOfMemory` if its scratch cannot be reserved.
+    pub fn parallel_scorer(&self, pool: &Pool) -> Result<Scorer, Error> {
+        Scorer::new(Arc::clone(&self.inner), Some(pool))
     }
 
     /// What the file says it is: features, scenarios, tasks, network.

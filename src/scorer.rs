@@ -1,15 +1,17 @@
 //! A scorer: one thread's scratch over a shared model.
 
 use crate::error::{Error, ErrorKind, Fault, Subject};
-use crate::exec::{Call, Counters, Scratch};
+use crate::exec::{Call, Counters, Crew, Scratch};
 use crate::model::Inner;
+use crate::pool::Pool;
 use crate::request::Column;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Scores requests on the caller's thread. One per thread: `Send`, with `&mut` calls.
 ///
-/// `prepare` once per request, then `score` as often as wanted. Neither allocates, locks, or makes a thread.
+/// `prepare` once per request, then `score` as often as wanted. Neither allocates, locks, or makes a thread. A scorer of
+/// [`crate::Model::parallel_scorer`] lets the threads of a pool help its caller's.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,14 +30,18 @@ use std::time::Duration;
 pub struct Scorer {
     inner: Arc<Inner>,
     scratch: Scratch,
+    /// The threads that share its calls.
+    crew: Option<Crew>,
     /// The scenario row of the prepared request.
     prepared: Option<usize>,
 }
 
 impl Scorer {
-    pub(crate) fn new(inner: Arc<Inner>) -> Result<Self, Error> {
-        let scratch = Scratch::new(&inner.sources())?;
-        Ok(Self { inner, scratch, prepared: None })
+    pub(crate) fn new(inner: Arc<Inner>, pool: Option<&Pool>) -> Result<Self, Error> {
+        let sources = inner.sources();
+        let scratch = Scratch::new(&sources)?;
+        let crew = pool.map(|pool| Crew::new(&sources, pool.clone())).transpose()?;
+        Ok(Self { inner, scratch, crew, prepared: None })
     }
 
     /// Takes a request: `scenario` by its index, and the request columns of one row each.
@@ -59,8 +65,9 @@ impl Scorer {
     /// that is not touched. Only what these tasks need is computed.
     ///
     /// # Errors
-    /// `NotPrepared`, `UnknownTask`, `DuplicateTask`, `BufferTooSmall`, or the first column that breaks a rule; `out` is
-    /// not written then.
+    /// `NotPrepared`, `UnknownTask`, `DuplicateTask`, `BufferTooSmall`, or the first column that breaks a rule; of a parallel
+    /// scorer also `Executor`, if the host's executor broke its contract, `OutOfMemory`, or `Internal`. `out` is not written
+    /// then.
     pub fn score(
         &mut self,
         candidates: usize,
@@ -70,7 +77,11 @@ impl Scorer {
     ) -> Result<(), Fault> {
         let row = self.prepared.ok_or(Fault::new(ErrorKind::NotPrepared, Subject::Call))?;
         let mut call = self.inner.call(candidates, columns, 1, tasks, out)?;
-        self.scratch.score(&self.inner.sources(), row, &mut call)
+        let (scratch, sources) = (&mut self.scratch, self.inner.sources());
+        match &mut self.crew {
+            Some(crew) => crew.score(scratch, &sources, row, &mut call),
+            None => scratch.score(&sources, row, &mut call),
+        }
     }
 
     /// Scores `candidates` candidates, each for a scenario of its own: `scenarios[i]`, by index. One that is not known uses the
@@ -97,7 +108,10 @@ impl Scorer {
         let inner = &self.inner;
         let mut call = inner.call(candidates, columns, 1, tasks, out)?;
         let row = |candidate: usize| inner.scenario_row(Some(scenarios[candidate]));
-        self.scratch.score_mixed(&inner.sources(), row, &mut call)?;
+        match &mut self.crew {
+            Some(crew) => crew.score_mixed(&mut self.scratch, &inner.sources(), row, &mut call)?,
+            None => self.scratch.score_mixed(&inner.sources(), row, &mut call)?,
+        }
         self.count_unknown(scenarios);
         Ok(())
     }
@@ -121,7 +135,10 @@ impl Scorer {
         let inner = &self.inner;
         let mut call = inner.call(candidates, columns, scenarios.len(), tasks, out)?;
         let rows = scenarios.iter().map(|scenario| inner.scenario_row(Some(*scenario)));
-        self.scratch.score_each(&inner.sources(), rows, &mut call)?;
+        match &mut self.crew {
+            Some(crew) => crew.score_each(&mut self.scratch, &inner.sources(), rows, &mut call)?,
+            None => self.scratch.score_each(&inner.sources(), rows, &mut call)?,
+        }
         self.count_unknown(scenarios);
         Ok(())
     }
@@ -142,9 +159,13 @@ impl Scorer {
         &self.scratch.counters
     }
 
-    /// Begins to measure the time of each step, which costs a clock reading per step and tile.
+    /// Begins to measure the time of each step, on all threads together, which costs a clock reading per step and tile.
     pub fn start_profile(&mut self) {
-        self.scratch.profile = vec![Duration::ZERO; self.inner.sources().plan.steps().count()];
+        let steps = self.inner.sources().plan.steps().count();
+        self.scratch.profile = vec![Duration::ZERO; steps];
+        if let Some(crew) = &mut self.crew {
+            crew.start_profile(steps);
+        }
     }
 
     /// The time spent in each step of the plan since [`Scorer::start_profile`]; empty before it.
@@ -194,7 +215,7 @@ impl Inner {
         repeats: usize,
         tasks: Option<&'a [u32]>,
         out: &'a mut [f32],
-    ) -> Result<Call<'a, impl Iterator<Item = usize> + Clone + use<'a>>, Fault> {
+    ) -> Result<Call<'a, impl Iterator<Item = usize> + Clone + use<'a>, &'a mut [f32]>, Fault> {
         let known = self.description.tasks.len();
         let asked = match tasks {
             None => known,

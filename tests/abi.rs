@@ -136,6 +136,21 @@ fn misuse_is_refused_and_memory_stays_clean() {
 }
 
 #[test]
+fn pools_share_calls_and_survive_broken_hosts_and_forks() {
+    let folder = folder("pool");
+    let (program, model) = (folder.join("pool"), model());
+    compile("gcc", "c11", &["-g", "-pthread"], &["pool.c"], &program);
+    let (passed, failed) = counts(&succeed(Command::new(&program).arg(&model)));
+    assert!(passed >= 200 && failed == 0, "{passed} passed, {failed} failed");
+
+    // A fork under valgrind reports what the parent has as lost.
+    let mut memcheck = Command::new("valgrind");
+    memcheck.args(["-q", "--fair-sched=yes", "--error-exitcode=9"]);
+    let (passed, failed) = counts(&succeed(memcheck.arg(&program).arg(&model).arg("nofork")));
+    assert!(passed >= 200 && failed == 0, "under valgrind: {passed} passed, {failed} failed");
+}
+
+#[test]
 fn the_wrapper_works_with_and_without_exceptions() {
     let folder = folder("wrapper");
     let model = model();

@@ -247,4 +247,11 @@ fn bench_measures_and_counts_no_allocation() {
     }
     let (code, out, _) = run(&["bench", path(&model), "--seconds", "0.02", "--candidates", "3"], "");
     assert!(code == 0 && out.contains("prepare + score") && out.contains("share of the time"), "{out}");
+    // Enough candidates that the threads share them.
+    let shared = ["bench", path(&model), "--seconds", "0.02", "--candidates", "9000", "--threads", "2", "--json"];
+    let (code, out, error) = run(&shared, "");
+    let value: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{error}"));
+    assert!(code == 0 && value["measured"][0]["allocations"].as_u64() > Some(0), "{out}");
+    assert_eq!(run(&["bench", path(&model), "--threads", "2", "--pin", "0"], "").0, 2);
+    assert!(run(&["bench", path(&model), "--threads", "257"], "").2.contains("threads: is 257, not 1 to 256"));
 }

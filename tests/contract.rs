@@ -4,7 +4,7 @@
 
 mod zoo;
 
-use polyscore::{Model, OpenOptions};
+use polyscore::{Model, OpenOptions, Pool};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 use std::sync::Mutex;
@@ -64,6 +64,28 @@ fn a_warm_scorer_allocates_nothing_in_a_hundred_thousand_calls() {
     assert_eq!(allocations(&models(), CALLS), 0);
     let nothing_kept = open(&OpenOptions { scenario_bytes: 0, ..OpenOptions::default() });
     assert_eq!(allocations(&nothing_kept, CALLS / 10), 0);
+}
+
+#[test]
+fn a_warm_parallel_scorer_allocates_a_few_words_for_each_thread() {
+    const CALLS: usize = 1000;
+    let _guard = ONE_AT_A_TIME.lock();
+    let model = zoo::named("mmoe").open(&OpenOptions::default());
+    let pool = Pool::new(Some(3), "contract").expect("threads");
+    let mut scorer = model.parallel_scorer(&pool).expect("a scorer");
+    let request = Request::random(&model, 1, 1000);
+    let (user, ads) = (request.columns(true), request.columns(false));
+    let mut out = vec![0.0; 3 * request.candidates];
+    let mut call = || {
+        scorer.prepare(request.scenario, &user).expect("prepare");
+        scorer.score(request.candidates, &ads, None, &mut out).expect("score");
+    };
+    call();
+    let region = Region::new(ALLOCATOR);
+    (0..CALLS).for_each(|_| call());
+    let change = region.change();
+    assert!(change.allocations > 0, "no call was shared");
+    assert!(change.allocations <= 3 * CALLS && change.bytes_allocated <= 512 * CALLS, "{change:?}");
 }
 
 #[test]

@@ -4,18 +4,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each layer of `src` may import from the crate.
-const LAYERS: [(&str, &[&str]); 11] = [
+const LAYERS: [(&str, &[&str]); 12] = [
     ("error", &[]),
     ("kernels", &[]),
+    ("pool", &["error"]),
     ("format", &["error"]),
     ("request", &["error", "format"]),
     ("ops", &["kernels", "request"]),
     ("network", &["error", "format", "ops"]),
     ("plan", &["error", "format", "network", "ops"]),
-    ("exec", &["error", "format", "ops", "plan", "request"]),
-    ("model", &["error", "exec", "format", "network", "ops", "plan", "request", "scorer"]),
-    ("scorer", &["error", "exec", "model", "request"]),
-    ("capi", &["error", "exec", "format", "model", "ops", "plan", "request", "scorer"]),
+    ("exec", &["error", "format", "ops", "plan", "pool", "request"]),
+    ("model", &["error", "exec", "format", "network", "ops", "plan", "pool", "request", "scorer"]),
+    ("scorer", &["error", "exec", "model", "pool", "request"]),
+    ("capi", &["error", "exec", "format", "model", "ops", "plan", "pool", "request", "scorer"]),
 ];
 
 /// Where `unsafe` may stand.

@@ -24,6 +24,8 @@ pub const POLYSCORE_STRUCT_SIZE: polyscore_status = 104;
 pub const POLYSCORE_BUFFER_TOO_SMALL: polyscore_status = 105;
 /// The output buffer overlaps an input.
 pub const POLYSCORE_OVERLAP: polyscore_status = 106;
+/// The host's executor did not run every task of a call exactly once.
+pub const POLYSCORE_EXECUTOR: polyscore_status = 107;
 /// The operating system refused: no such file, no permission, read error.
 pub const POLYSCORE_IO: polyscore_status = 200;
 /// The container is damaged or breaks the rules of the format.
@@ -92,6 +94,7 @@ codes! {
     POLYSCORE_STRUCT_SIZE => StructSize,
     POLYSCORE_BUFFER_TOO_SMALL => BufferTooSmall,
     POLYSCORE_OVERLAP => Overlap,
+    POLYSCORE_EXECUTOR => Executor,
     POLYSCORE_IO => Io,
     POLYSCORE_FORMAT => Format,
     POLYSCORE_DESCRIPTION => Description,

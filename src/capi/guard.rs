@@ -5,6 +5,7 @@ use super::error::{POLYSCORE_OK, polyscore_error, polyscore_status};
 use super::model::{
     polyscore_feature_info, polyscore_model_info, polyscore_open_options, polyscore_scenario_info, polyscore_task_info,
 };
+use super::pool::polyscore_pool_options;
 use super::scorer::{polyscore_counters, polyscore_feature_counters};
 use crate::error::{Error, ErrorKind};
 use std::borrow::Cow;
@@ -64,7 +65,7 @@ pub unsafe trait Sized: Copy {
 
 macro_rules! sized {
     ($($name:ty: $first:expr,)*) => {$(
-        // SAFETY: `repr(C)`, begins with `struct_size: u32`, made of numbers, pointers and arrays of them.
+        // SAFETY: `repr(C)`, begins with `struct_size: u32`, made of numbers, pointers (null or not) and arrays of them.
         unsafe impl Sized for $name {
             const FIRST: usize = $first;
         }
@@ -81,6 +82,7 @@ sized! {
     polyscore_counters: offset_of!(polyscore_counters, scenarios_folded),
     polyscore_feature_counters: size_of::<polyscore_feature_counters>(),
     polyscore_column: size_of::<polyscore_column>(),
+    polyscore_pool_options: size_of::<polyscore_pool_options>(),
 }
 
 fn null(subject: &'static str) -> Failure {

@@ -8,7 +8,7 @@
 //! 4. A sized struct begins with `struct_size`. A larger one than this library knows is accepted if its tail is zero; of a
 //!    smaller one, down to its first version, what it lacks counts as zero and is not written.
 //! 5. No panic leaves a function: it becomes `POLYSCORE_INTERNAL`.
-//! 6. Nothing is printed, and `prepare` and `score` neither allocate nor lock.
+//! 6. Nothing is printed, and `prepare` and `score` neither allocate nor lock, unless the host asked for a parallel scorer.
 
 #![allow(non_camel_case_types, reason = "C names")]
 
@@ -17,6 +17,7 @@ mod error;
 mod guard;
 mod handle;
 mod model;
+mod pool;
 mod scorer;
 
 /// The version of the ABI. It changes only when a program compiled against an older header would break.

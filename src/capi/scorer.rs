@@ -6,7 +6,9 @@ use super::error::{polyscore_error, polyscore_status};
 use super::guard::{Failure, check_length, check_output, check_pointer, entry, read_slice, write_struct};
 use super::handle::{Pin, Table};
 use super::model::{object, pin as pin_model, polyscore_model};
-use crate::error::{ErrorKind, Fault};
+use super::pool::{pin as pin_pool, polyscore_pool};
+use crate::error::{Error, ErrorKind, Fault};
+use crate::model::Model;
 use crate::request::Column;
 use crate::scorer::Scorer;
 
@@ -69,6 +71,28 @@ fn pin(scorer: *mut polyscore_scorer) -> Result<Pin<'static, Prepared>, Failure>
     SCORERS.pin_exclusive(scorer as usize)
 }
 
+/// Makes a scorer with `make`, and room for the columns of its calls.
+///
+/// # Safety
+/// As the functions below.
+unsafe fn new(
+    model: *mut polyscore_model,
+    out: *mut *mut polyscore_scorer,
+    make: impl FnOnce(&Model) -> Result<Scorer, Error>,
+) -> Result<(), Failure> {
+    check_pointer(out, "out")?;
+    let pin = pin_model(model)?;
+    let model = object(pin.get())?;
+    let (features, tasks) = (model.description().features.len(), model.description().tasks.len());
+    let mut columns = Vec::new();
+    let full = |_| Failure::new(ErrorKind::OutOfMemory, "scorer", "room for its columns cannot be reserved");
+    columns.try_reserve_exact(features).map_err(full)?;
+    let handle = SCORERS.insert(Box::new(Prepared { scorer: make(model)?, columns, tasks }))?;
+    // SAFETY: checked above, and the caller's promise.
+    unsafe { out.write(handle as *mut polyscore_scorer) };
+    Ok(())
+}
+
 /// Makes a scorer with its scratch. It keeps the model's file open, also after the model is closed.
 ///
 /// On success `*out` is a handle, to be closed by `polyscore_scorer_close`; on failure it is not written.
@@ -81,18 +105,32 @@ pub unsafe extern "C" fn polyscore_scorer_new(
     out: *mut *mut polyscore_scorer,
     error: *mut polyscore_error,
 ) -> polyscore_status {
+    // SAFETY: the caller's promise.
+    unsafe { entry(error, || new(model, out, Model::scorer)) }
+}
+
+/// Makes a scorer whose calls are shared among the threads of `pool`; everything else is as for `polyscore_scorer_new`. It
+/// keeps the pool's threads, also after the pool is closed.
+///
+/// A call of few candidates, or one that finds the pool busy, runs on its caller's thread; so does
+/// `polyscore_scorer_prepare`. The scores have the same bits. It has scratch of its own and for each thread. A call allocates
+/// a few words per thread, and room for its scores if there are more than in any call before; it fails with
+/// `POLYSCORE_EXECUTOR`, and writes nothing, if the host's `run` does not run every task exactly once.
+///
+/// # Safety
+/// Pointers are null or good for what they point to; sized structs are as large as they state.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn polyscore_scorer_new_parallel(
+    model: *mut polyscore_model,
+    pool: *mut polyscore_pool,
+    out: *mut *mut polyscore_scorer,
+    error: *mut polyscore_error,
+) -> polyscore_status {
     let body = || {
-        check_pointer(out, "out")?;
-        let pin = pin_model(model)?;
-        let model = object(pin.get())?;
-        let (features, tasks) = (model.description().features.len(), model.description().tasks.len());
-        let mut columns = Vec::new();
-        let full = |_| Failure::new(ErrorKind::OutOfMemory, "scorer", "room for its columns cannot be reserved");
-        columns.try_reserve_exact(features).map_err(full)?;
-        let handle = SCORERS.insert(Box::new(Prepared { scorer: model.scorer()?, columns, tasks }))?;
-        // SAFETY: checked above, and the caller's promise.
-        unsafe { out.write(handle as *mut polyscore_scorer) };
-        Ok(())
+        let pin = pin_pool(pool)?;
+        let pool = object(pin.get())?;
+        // SAFETY: the caller's promise.
+        unsafe { new(model, out, |model| model.parallel_scorer(pool)) }
     };
     // SAFETY: the caller's promise.
     unsafe { entry(error, body) }
@@ -221,7 +259,8 @@ unsafe fn score(scorer: *mut polyscore_scorer, given: &Given, error: *mut polysc
 /// is 0.
 ///
 /// Writes `out[t * candidates + i]`, the probability of candidate `i` for the `t`-th task asked for; `out_len` is at least
-/// that many floats. `out` may overlap no input. On failure nothing is written. Does not allocate, lock or print.
+/// that many floats. `out` may overlap no input. On failure nothing is written. Does not allocate, lock or print, but for what
+/// `polyscore_scorer_new_parallel` says.
 ///
 /// # Safety
 /// Pointers are null or good for what they point to; sized structs are as large as they state.

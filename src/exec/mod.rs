@@ -1,7 +1,10 @@
-//! Running a plan: `prepare` once per request, `score` in tiles of candidates, on the caller's thread, without allocation.
+//! Running a plan: `prepare` once per request, `score` in tiles of candidates, on the caller's thread, without allocation; or
+//! by a crew of threads, if the scorer was made with one.
 
+mod crew;
 mod fold;
 mod run;
 
+pub use crew::Crew;
 pub use fold::KeptValues;
 pub use run::{Call, Counters, Scratch, Sources};

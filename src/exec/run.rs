@@ -39,11 +39,41 @@ pub struct Sources<'a> {
 }
 
 /// The columns of a call and where its scores go: `out[t * candidates + i]` for the `t`-th of `tasks`.
-pub struct Call<'a, T> {
+pub struct Call<'a, T, O> {
     pub candidates: usize,
     pub columns: &'a [Column<'a>],
     pub tasks: T,
-    pub out: &'a mut [f32],
+    pub out: O,
+}
+
+/// Where scores go.
+pub trait Scores {
+    /// Puts a score at a place of the output.
+    fn write(&mut self, place: usize, score: f32);
+}
+
+impl Scores for &mut [f32] {
+    fn write(&mut self, place: usize, score: f32) {
+        self[place] = score;
+    }
+}
+
+impl Counters {
+    /// Adds what `others` counted, and sets it to zero there.
+    pub fn add(&mut self, others: &mut Counters) {
+        let Counters { requests, candidates, unknown_scenarios, non_finite, scenarios_folded, features } = others;
+        self.requests += std::mem::take(requests);
+        self.candidates += std::mem::take(candidates);
+        self.unknown_scenarios += std::mem::take(unknown_scenarios);
+        self.non_finite += std::mem::take(non_finite);
+        self.scenarios_folded += std::mem::take(scenarios_folded);
+        for (sum, feature) in self.features.iter_mut().zip(features) {
+            let FeatureCounters { values, oov, missing } = std::mem::take(feature);
+            sum.values += values;
+            sum.oov += oov;
+            sum.missing += missing;
+        }
+    }
 }
 
 /// The memory of one scorer: everything that scoring writes, reserved when the scorer is made.
@@ -60,6 +90,10 @@ pub struct Scratch {
     positions: Vec<usize>,
     /// The scenario whose values, and those of the request that depend on it, are in memory.
     scenario: Option<usize>,
+    /// Changes whenever the values of the request or the scenario in memory do.
+    epoch: u64,
+    /// The epoch of the scratch that these values were copied from, as long as they are those.
+    adopted: Option<u64>,
     folded: Folded,
     pub counters: Counters,
     /// Time spent per step of the plan; empty unless it is measured.
@@ -84,6 +118,8 @@ impl Scratch {
             bound: Bound::new(slots.len()),
             positions: reserve(plan.sequences.len(), 0)?,
             scenario: None,
+            epoch: 0,
+            adopted: None,
             folded: kept.folded(plan)?,
             counters: Counters { features, ..Counters::default() },
             profile: Vec::new(),
@@ -105,6 +141,7 @@ impl Scratch {
     /// A column that breaks a rule; nothing was computed then.
     pub fn prepare(&mut self, sources: &Sources<'_>, scenario: usize, columns: &[Column<'_>]) -> Result<(), Fault> {
         self.bound.bind(sources.slots, true, 1, columns)?;
+        self.epoch += 1;
         for (group, slots) in sources.plan.sequences.iter().enumerate() {
             self.positions[group] = self.bound.positions(columns, slots)?;
         }
@@ -123,19 +160,14 @@ impl Scratch {
         &mut self,
         sources: &Sources<'_>,
         scenario: usize,
-        call: &mut Call<'_, T>,
+        call: &mut Call<'_, T, &mut [f32]>,
     ) -> Result<(), Fault> {
-        self.bound.bind(sources.slots, false, call.candidates, call.columns)?;
+        self.begin(sources, call)?;
         if call.out.is_empty() {
             return Ok(());
         }
         self.change(sources, scenario);
-        for first in (0..call.candidates).step_by(sources.plan.tile) {
-            let (picked, rows) = (Picked::From(first), sources.plan.tile.min(call.candidates - first));
-            self.candidates(sources, false, call, picked, rows);
-            self.candidates(sources, true, call, picked, rows);
-            self.heads(sources.plan, call, picked, rows, 0);
-        }
+        self.tiles(sources, call, 0..call.candidates);
         self.counters.candidates += call.candidates as u64;
         Ok(())
     }
@@ -148,28 +180,13 @@ impl Scratch {
         &mut self,
         sources: &Sources<'_>,
         scenario: impl Fn(usize) -> usize,
-        call: &mut Call<'_, T>,
+        call: &mut Call<'_, T, &mut [f32]>,
     ) -> Result<(), Fault> {
-        self.bound.bind(sources.slots, false, call.candidates, call.columns)?;
+        self.begin(sources, call)?;
         if call.out.is_empty() {
             return Ok(());
         }
-        let mut next = (0..call.candidates).map(&scenario).min();
-        while let Some(row) = next {
-            self.change(sources, row);
-            next = (0..call.candidates).map(&scenario).filter(|other| *other > row).min();
-            let mut mine = (0..call.candidates).filter(|candidate| scenario(*candidate) == row).peekable();
-            while mine.peek().is_some() {
-                let mut picked = std::mem::take(&mut self.picked);
-                let rows =
-                    picked.iter_mut().zip(mine.by_ref()).map(|(place, candidate)| *place = candidate as u32).count();
-                let these = Picked::These(&picked[..rows]);
-                self.candidates(sources, false, call, these, rows);
-                self.candidates(sources, true, call, these, rows);
-                self.heads(sources.plan, call, these, rows, 0);
-                self.picked = picked;
-            }
-        }
+        self.tiles_mixed(sources, scenario, call, 0..call.candidates);
         self.counters.candidates += call.candidates as u64;
         Ok(())
     }
@@ -183,15 +200,77 @@ impl Scratch {
         &mut self,
         sources: &Sources<'_>,
         scenarios: impl ExactSizeIterator<Item = usize> + Clone,
-        call: &mut Call<'_, T>,
+        call: &mut Call<'_, T, &mut [f32]>,
     ) -> Result<(), Fault> {
-        self.bound.bind(sources.slots, false, call.candidates, call.columns)?;
+        self.begin(sources, call)?;
         if call.out.is_empty() || scenarios.len() == 0 {
             return Ok(());
         }
+        self.tiles_each(sources, scenarios.clone(), call, 0..call.candidates);
+        self.counters.candidates += (call.candidates * scenarios.len()) as u64;
+        Ok(())
+    }
+
+    /// Checks the columns of a call, and remembers where each feature is.
+    ///
+    /// # Errors
+    /// A column that breaks a rule.
+    pub fn begin<T, O>(&mut self, sources: &Sources<'_>, call: &Call<'_, T, O>) -> Result<(), Fault> {
+        self.bound.bind(sources.slots, false, call.candidates, call.columns)
+    }
+
+    /// Scores the candidates of `range` for the scenario in memory.
+    pub fn tiles<T: Iterator<Item = usize> + Clone, O: Scores>(
+        &mut self,
+        sources: &Sources<'_>,
+        call: &mut Call<'_, T, O>,
+        range: Range<usize>,
+    ) {
+        for first in range.clone().step_by(sources.plan.tile) {
+            let (picked, rows) = (Picked::From(first), sources.plan.tile.min(range.end - first));
+            self.candidates(sources, false, call, picked, rows);
+            self.candidates(sources, true, call, picked, rows);
+            self.heads(sources.plan, call, picked, rows, 0);
+        }
+    }
+
+    /// Scores every candidate of `range` for a scenario row of its own.
+    pub fn tiles_mixed<T: Iterator<Item = usize> + Clone, O: Scores>(
+        &mut self,
+        sources: &Sources<'_>,
+        scenario: impl Fn(usize) -> usize,
+        call: &mut Call<'_, T, O>,
+        range: Range<usize>,
+    ) {
+        let mut next = range.clone().map(&scenario).min();
+        while let Some(row) = next {
+            self.change(sources, row);
+            next = range.clone().map(&scenario).filter(|other| *other > row).min();
+            let mut mine = range.clone().filter(|candidate| scenario(*candidate) == row).peekable();
+            while mine.peek().is_some() {
+                let mut picked = std::mem::take(&mut self.picked);
+                let rows =
+                    picked.iter_mut().zip(mine.by_ref()).map(|(place, candidate)| *place = candidate as u32).count();
+                let these = Picked::These(&picked[..rows]);
+                self.candidates(sources, false, call, these, rows);
+                self.candidates(sources, true, call, these, rows);
+                self.heads(sources.plan, call, these, rows, 0);
+                self.picked = picked;
+            }
+        }
+    }
+
+    /// Scores every candidate of `range` for every one of `scenarios`.
+    pub fn tiles_each<T: Iterator<Item = usize> + Clone, O: Scores>(
+        &mut self,
+        sources: &Sources<'_>,
+        scenarios: impl Iterator<Item = usize> + Clone,
+        call: &mut Call<'_, T, O>,
+        range: Range<usize>,
+    ) {
         let scores = call.tasks.clone().count() * call.candidates;
-        for first in (0..call.candidates).step_by(sources.plan.tile) {
-            let (picked, rows) = (Picked::From(first), sources.plan.tile.min(call.candidates - first));
+        for first in range.clone().step_by(sources.plan.tile) {
+            let (picked, rows) = (Picked::From(first), sources.plan.tile.min(range.end - first));
             self.candidates(sources, false, call, picked, rows);
             for (position, scenario) in scenarios.clone().enumerate() {
                 self.change(sources, scenario);
@@ -199,12 +278,38 @@ impl Scratch {
                 self.heads(sources.plan, call, picked, rows, position * scores);
             }
         }
-        self.counters.candidates += (call.candidates * scenarios.len()) as u64;
-        Ok(())
+    }
+
+    /// Takes over what candidate steps read of a request that `from` prepared: the columns of the call, and the values of
+    /// the request and its scenario, unless they are here already.
+    pub fn adopt(&mut self, from: &Scratch, sources: &Sources<'_>) {
+        self.bound.copy(&from.bound);
+        if self.adopted == Some(from.epoch) {
+            return;
+        }
+        let regions = &sources.plan.regions;
+        self.copy_values(from, regions.scenario_inputs.start..regions.request.end);
+        self.positions.copy_from_slice(&from.positions);
+        self.scenario = from.scenario;
+        if let Some(scenario) = from.scenario.filter(|_| !sources.kept.is_complete()) {
+            match from.folded.known(scenario) {
+                Some(values) if self.folded.find(scenario).is_none() => {
+                    let (inputs, matrices) = values.split_at(regions.scenario_inputs.len());
+                    self.folded.store(scenario, inputs, matrices);
+                }
+                Some(_) => {}
+                None => self.copy_values(from, regions.scenario_matrices.clone()),
+            }
+        }
+        self.adopted = Some(from.epoch);
+    }
+
+    fn copy_values(&mut self, from: &Scratch, place: Range<usize>) {
+        self.memory[self.base..][place.clone()].copy_from_slice(from.values(place));
     }
 
     /// Brings the request to another scenario.
-    fn change(&mut self, sources: &Sources<'_>, scenario: usize) {
+    pub fn change(&mut self, sources: &Sources<'_>, scenario: usize) {
         if self.scenario != Some(scenario) {
             self.load(sources, scenario);
             self.run(sources, Stage::Request, true, Tasks::MAX, &[], Picked::From(0), 1);
@@ -217,6 +322,8 @@ impl Scratch {
             return;
         }
         self.scenario = Some(scenario);
+        self.epoch += 1;
+        self.adopted = None;
         let regions = &sources.plan.regions;
         let inputs = regions.scenario_inputs.clone();
         if let Some(values) = sources.kept.scenario(regions, scenario) {
@@ -250,11 +357,11 @@ impl Scratch {
     }
 
     /// The candidate steps of a tile that depend on the scenario, or those that do not.
-    fn candidates<T: Iterator<Item = usize> + Clone>(
+    fn candidates<T: Iterator<Item = usize> + Clone, O>(
         &mut self,
         sources: &Sources<'_>,
         is_scenario_bound: bool,
-        call: &Call<'_, T>,
+        call: &Call<'_, T, O>,
         picked: Picked<'_>,
         rows: usize,
     ) {
@@ -262,18 +369,19 @@ impl Scratch {
         self.run(sources, Stage::Candidate, is_scenario_bound, asked, call.columns, picked, rows);
     }
 
-    fn heads<T: Iterator<Item = usize> + Clone>(
+    fn heads<T: Iterator<Item = usize> + Clone, O: Scores>(
         &mut self,
         plan: &Plan,
-        call: &mut Call<'_, T>,
+        call: &mut Call<'_, T, O>,
         picked: Picked<'_>,
         rows: usize,
         start: usize,
     ) {
         let memory = &self.memory[self.base..];
         for (position, task) in call.tasks.clone().enumerate() {
-            let out = &mut call.out[start + position * call.candidates..][..call.candidates];
-            self.counters.non_finite += plan.heads[task].run(memory, rows, |row, score| out[picked.place(row)] = score);
+            let first = start + position * call.candidates;
+            let write = |row, score| call.out.write(first + picked.place(row), score);
+            self.counters.non_finite += plan.heads[task].run(memory, rows, write);
         }
     }
 

@@ -48,6 +48,8 @@ pub struct Regions {
     pub model_inputs: Range<usize>,
     /// Scenario values that they read as inputs.
     pub scenario_inputs: Range<usize>,
+    /// Values of the request; they begin where the scenario's inputs end.
+    pub request: Range<usize>,
     /// Scenario values that they only multiply by.
     pub scenario_matrices: Range<usize>,
     /// All other model values.
@@ -156,6 +158,7 @@ impl Layout<'_> {
             buffers[value] = (length, if graph.nodes[value].sequence.is_some() { stride } else { 0 });
             length += stride * rows;
         }
+        regions.request = regions.scenario_inputs.end..length;
 
         let (staged, lives) = self.find_lives(&place);
         let own: Vec<usize> = (0..count).filter(|v| self.stages[*v] == Stage::Candidate).filter(is_own).collect();

@@ -81,6 +81,11 @@ impl Bound {
         }
     }
 
+    /// Takes over where the features of another call of the same model are.
+    pub fn copy(&mut self, from: &Bound) {
+        self.columns.copy_from_slice(&from.columns);
+    }
+
     /// How many values the sequences of a group have, which must be as many for all that the call has.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).parents[2]
-SOURCES = ["mod", "error", "column", "model", "scorer"]
+SOURCES = ["mod", "error", "column", "model", "pool", "scorer"]
 
 HEAD = """/*
  * polyscore without a link step: loads the library at run time.

@@ -1,7 +1,9 @@
 // The C++ header: both forms of every call, moves, and errors. Compiled with and without exceptions.
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
+#include <thread>
 #include <vector>
 
 #include "polyscore.hpp"
@@ -12,6 +14,54 @@ static int failures = 0;
 
 static void check(bool ok, const char *what) {
     if (!ok) std::printf("FAILED: %s\n", what), ++failures;
+}
+
+// A host with a thread for every task.
+struct Spawning {
+    void operator()(std::size_t tasks, polyscore::Task task) const {
+        std::vector<std::thread> threads;
+        for (std::size_t i = 0; i < tasks; ++i) threads.emplace_back([task, i] { task(i); });
+        for (auto &thread : threads) thread.join();
+    }
+};
+
+// Scores many candidates over pools: the bits of a serial scorer.
+static void pools(const polyscore::Model &model, const polyscore::Columns &request) {
+    constexpr std::size_t n = 4000;
+    std::vector<std::int64_t> ads(n), none, rows(n + 1);
+    std::vector<float> seen(n), price(2 * n), expected(3 * n), out(3 * n);
+    for (std::size_t i = 0; i < n; ++i) ads[i] = static_cast<std::int64_t>(i % 41), seen[i] = static_cast<float>(i % 7);
+    auto slot = [&](const char *name) { return model.try_feature(name).value(); };
+    polyscore::Columns candidates;
+    candidates.i64(slot("ad"), ads).i64(slot("tags"), none, rows).f32(slot("seen"), seen);
+    candidates.f32(slot("price"), price).i64(slot("match"), none, rows);
+    auto score = [&](polyscore::Scorer scorer, std::vector<float> &to) {
+        check(scorer.try_prepare(0, request).ok(), "prepare many");
+        return scorer.try_score(n, candidates, to);
+    };
+    check(score(model.try_scorer().value(), expected).ok() && expected[0] != expected[1], "many, serial");
+
+    polyscore::Pool first = polyscore::Pool::try_own(3, "wrapper").value();
+    polyscore::Pool own = std::move(first);
+    check(own.try_threads().value() == 3, "threads");
+    check(score(model.try_scorer(own).value(), out).ok() && out == expected, "many, own threads");
+    check(polyscore::Pool::try_own(257).error().subject() == "threads", "too many threads");
+
+    const Spawning spawning;
+    polyscore::Pool over = polyscore::Pool::try_over(spawning, 3).value();
+    std::fill(out.begin(), out.end(), 0.0f);
+    check(score(model.try_scorer(over).value(), out).ok() && out == expected, "many, the host's threads");
+
+    auto nothing = [](std::size_t, polyscore::Task) {};
+    std::fill(out.begin(), out.end(), 0.5f);
+    auto broken = score(model.try_scorer(polyscore::Pool::try_over(nothing, 3).value()).value(), out);
+    check(broken.error().status() == POLYSCORE_EXECUTOR && out[0] == 0.5f, "a host that does nothing");
+#if POLYSCORE_EXCEPTIONS
+    auto throwing = [](std::size_t, polyscore::Task) { throw std::runtime_error("a host that throws"); };
+    polyscore::Pool thrower = polyscore::Pool::over(throwing, 2);
+    check(score(model.scorer(thrower), out).error().status() == POLYSCORE_EXECUTOR, "a host that throws");
+    check(polyscore::Pool::own(2).threads() == 2, "own");
+#endif
 }
 
 int main(int argc, char **argv) {
@@ -59,6 +109,7 @@ int main(int argc, char **argv) {
     check(scorer.try_counters().value().unknown_scenarios == 2, "unknown scenarios");
     check(model.try_scenario(std::int64_t{20}).value() == 1, "scenario by id");
     check(model.try_info().value().features == 10, "info");
+    pools(model, request);
 #if POLYSCORE_EXCEPTIONS
     try {
         polyscore::Model::open("no-such-file");

@@ -50,6 +50,15 @@ class FeatureCounters(ctypes.Structure):
                 ("missing", c_uint64)]
 
 
+TASK = ctypes.CFUNCTYPE(None, c_void_p, c_size_t)
+RUN = ctypes.CFUNCTYPE(None, c_void_p, c_size_t, TASK, c_void_p)
+
+
+class PoolOptions(ctypes.Structure):
+    _fields_ = [("struct_size", c_uint32), ("threads", c_uint32), ("name", c_char_p), ("run", RUN),
+                ("executor", c_void_p)]
+
+
 FUNCTIONS = {
     "polyscore_model_open": [c_char_p, POINTER(OpenOptions), POINTER(c_void_p), POINTER(Error)],
     "polyscore_model_close": [c_void_p],
@@ -57,6 +66,10 @@ FUNCTIONS = {
     "polyscore_model_plan": [c_void_p, c_void_p, c_size_t, POINTER(c_size_t), POINTER(Error)],
     "polyscore_model_description": [c_void_p, c_void_p, c_size_t, POINTER(c_size_t), POINTER(Error)],
     "polyscore_scorer_new": [c_void_p, POINTER(c_void_p), POINTER(Error)],
+    "polyscore_pool_new": [POINTER(PoolOptions), POINTER(c_void_p), POINTER(Error)],
+    "polyscore_pool_close": [c_void_p],
+    "polyscore_pool_threads": [c_void_p, POINTER(c_uint32), POINTER(Error)],
+    "polyscore_scorer_new_parallel": [c_void_p, c_void_p, POINTER(c_void_p), POINTER(Error)],
     "polyscore_scorer_close": [c_void_p],
     "polyscore_scorer_prepare": [c_void_p, c_uint32, c_void_p, c_size_t, POINTER(Error)],
     "polyscore_scorer_score": [c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_size_t,

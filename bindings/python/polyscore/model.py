@@ -1,11 +1,14 @@
-"""`Model` and `Scorer`: the engine, with numpy in and out."""
+"""`Model`, `Scorer` and `Pool`: the engine, with numpy in and out."""
 
 from __future__ import annotations
 
+import concurrent.futures
 import ctypes
 import functools
+import itertools
 import json
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -138,9 +141,9 @@ class Model(Handle):
         values = {name: getattr(info, name) for name, _ in info._fields_ if name not in ("struct_size", "reserved")}
         return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
 
-    def scorer(self) -> Scorer:
-        """A scorer: one per thread."""
-        return Scorer(self)
+    def scorer(self, pool: Pool | None = None) -> Scorer:
+        """A scorer: one per thread. With a pool, the pool's threads share its calls; the scores have the same bits."""
+        return Scorer(self, pool)
 
     def columns(self, values: Mapping[str, Any], is_request: bool) -> Columns:
         """Columns of one side of a call, to be used more than once."""
@@ -197,16 +200,78 @@ class Columns:
         return struct
 
 
+class Pool(Handle):
+    """Threads that parallel scorers share. Any number of threads, scorers and models may use it.
+
+    `threads` is how many a call uses at most, the caller's among them, up to 256; None: as many as the process may use by its
+    affinity and its container's CPU quota. They are the pool's own, named `name-1`, `name-2` and so on (None: "polyscore"), or
+    those of `executor`. What an executor has not begun when the caller's thread is done, that thread does; so a call waits
+    for no thread that is busy otherwise, and may come from one of the executor's own.
+
+    A process that is forked gets threads of its own on its first parallel call; an executor is the host's to care for.
+    """
+
+    close_function = "polyscore_pool_close"
+
+    def __init__(
+        self, threads: int | None = None, name: str | None = None, executor: concurrent.futures.Executor | None = None
+    ):
+        if threads is not None and not 1 <= threads < 1 << 32:
+            raise ValueError(f"threads: {threads} is not a number of threads")
+        options = abi.sized(abi.PoolOptions, threads=threads or 0, name=None if name is None else name.encode())
+        if executor is not None:
+            # The library calls it as long as the pool or a scorer of it is open; both keep this object.
+            self._run = options.run = abi.RUN(functools.partial(_run_on_executor, executor))
+        handle = ctypes.c_void_p()
+        call("polyscore_pool_new", ctypes.byref(options), ctypes.byref(handle))
+        super().__init__(handle)
+
+    @property
+    def threads(self) -> int:
+        """How many threads a call uses at most, the caller's among them."""
+        threads = ctypes.c_uint32()
+        call("polyscore_pool_threads", self.handle, ctypes.byref(threads))
+        return threads.value
+
+
+def _run_on_executor(executor: concurrent.futures.Executor, _: Any, tasks: int, task: Any, context: int) -> None:
+    """Runs every task once: on the executor's threads, and what those have not begun, on this one."""
+    numbers = itertools.count()
+    ended = threading.Semaphore(0)
+
+    def one() -> None:
+        number = next(numbers)
+        if number < tasks:
+            try:
+                task(context, number)
+            finally:
+                ended.release()
+
+    try:
+        for _ in range(1, tasks):
+            executor.submit(one)
+    except RuntimeError:
+        pass  # It is shut down: the tasks that are left are this thread's.
+    for _ in range(tasks):
+        one()
+    for _ in range(tasks):
+        ended.acquire()
+
+
 class Scorer(Handle):
     """One thread's scratch over a model: `prepare` once per request, then score as often as wanted."""
 
     close_function = "polyscore_scorer_close"
 
-    def __init__(self, model: Model):
+    def __init__(self, model: Model, pool: Pool | None = None):
         handle = ctypes.c_void_p()
-        call("polyscore_scorer_new", model.handle, ctypes.byref(handle))
+        if pool is None:
+            call("polyscore_scorer_new", model.handle, ctypes.byref(handle))
+        else:
+            call("polyscore_scorer_new_parallel", model.handle, pool.handle, ctypes.byref(handle))
         super().__init__(handle)
         self.model = model
+        self._pool = pool
 
     def prepare(self, scenario: str | int | None, request: Mapping[str, Any] | Columns) -> None:
         """Takes a request: its scenario by name or id (None or unknown: the fallback), and a value per request feature."""

@@ -4,7 +4,7 @@ use crate::requests::{Request, parse, random, views};
 use crate::{ALLOCATOR, Failure, Open};
 use clap::Args;
 use hdrhistogram::Histogram;
-use polyscore::{Column, Model, Scorer};
+use polyscore::{Column, Model, Pool, Scorer};
 use serde_json::{Value, json};
 use stats_alloc::Region;
 use std::io::Write;
@@ -26,6 +26,9 @@ pub struct Arguments {
     /// Run on this core
     #[arg(long)]
     pin: Option<usize>,
+    /// Share each call among this many threads; 0: as many as this process may use
+    #[arg(long, conflicts_with = "pin")]
+    threads: Option<usize>,
     /// How many steps to list, the slowest first
     #[arg(long, default_value_t = 12)]
     steps: usize,
@@ -53,7 +56,10 @@ struct Measured {
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     crate::pin(arguments.pin)?;
     let model = arguments.open.open()?;
-    let mut scorer = model.scorer()?;
+    let mut scorer = match arguments.threads {
+        None => model.scorer()?,
+        Some(count) => model.parallel_scorer(&Pool::new((count > 0).then_some(count), "bench")?)?,
+    };
     let mut measured = Vec::new();
     match &arguments.requests {
         Some(path) => {

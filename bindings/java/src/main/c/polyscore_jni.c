@@ -1,8 +1,9 @@
 /*
  * The functions of io.polyscore.Native: polyscore.h, with addresses as jlong.
  *
- * Nothing here looks at a Java object, but for the address of a buffer: no callback, no critical section, no exception. So
- * a call costs what a JNI transition costs, and a thread inside does not hold up the garbage collector.
+ * Nothing here looks at a Java object, but for the address of a buffer: no critical section, no exception, and no callback but
+ * that of a pool over an executor. So a call costs what a JNI transition costs, and a thread inside does not hold up the garbage
+ * collector.
  *
  * The engine is not linked but loaded, from the directory of this library.
  */
@@ -24,8 +25,38 @@
 #define SCORER(handle) AT(polyscore_scorer *, handle)
 #define ERROR(address) AT(polyscore_error *, address)
 
+#define POOL(handle) AT(polyscore_pool *, handle)
+
 /* Written once, by bind, before any other call. */
 static polyscore_api api;
+
+/* The virtual machine and Pool.run. The reference is weak: it does not keep the class loader. */
+static JavaVM *machine;
+static jweak pool_class;
+static jmethodID pool_run;
+
+static int bind_pool(JNIEnv *env) {
+    jclass class = (*env)->FindClass(env, "io/polyscore/Pool");
+    if (class == NULL) return -1;
+    pool_run = (*env)->GetStaticMethodID(env, class, "run", "(IJJ)V");
+    pool_class = (*env)->NewWeakGlobalRef(env, class);
+    (*env)->DeleteLocalRef(env, class);
+    return pool_run == NULL || pool_class == NULL || (*env)->GetJavaVM(env, &machine) != JNI_OK ? -1 : 0;
+}
+
+/* On the thread that scores, which is inside of a method of Native: so it is Java's, and the class is there. An exception
+ * stays pending until that method returns; the tasks that did not run fail the call. */
+static void run_on_executor(void *executor, size_t tasks, polyscore_task task, void *context) {
+    JNIEnv *env;
+    jclass class;
+    (void)executor;
+    if ((*machine)->GetEnv(machine, (void **)&env, JNI_VERSION_1_8) != JNI_OK) return;
+    class = (*env)->NewLocalRef(env, pool_class);
+    if (class == NULL) return;
+    (*env)->CallStaticVoidMethod(env, class, pool_run, (jint)tasks, (jlong)(intptr_t)task, (jlong)(intptr_t)context);
+    (*env)->DeleteLocalRef(env, class);
+    (void)(*env)->ExceptionCheck(env); /* -Xcheck:jni wants to see it. */
+}
 
 JNIEXPORT jint JNICALL Java_io_polyscore_Native_bind(JNIEnv *env, jclass class, jint version, jlong message,
                                                      jlong capacity) {
@@ -33,7 +64,7 @@ JNIEXPORT jint JNICALL Java_io_polyscore_Native_bind(JNIEnv *env, jclass class, 
     Dl_info self;
     const char *slash;
     int length;
-    (void)env, (void)class;
+    (void)class;
     if (version != io_polyscore_Native_VERSION) {
         snprintf(AT(char *, message), (size_t)capacity, "is of another version than the jar: it has interface %d, the jar %d",
                  (int)io_polyscore_Native_VERSION, (int)version);
@@ -48,6 +79,7 @@ JNIEXPORT jint JNICALL Java_io_polyscore_Native_bind(JNIEnv *env, jclass class, 
         snprintf(AT(char *, message), (size_t)capacity, "has a path that is too long");
         return -1;
     }
+    if (bind_pool(env) != 0) return -1;
     return polyscore_dl_open(path, &api, AT(char *, message), (size_t)capacity);
 }
 
@@ -118,6 +150,12 @@ JNIEXPORT jint JNICALL Java_io_polyscore_Native_scorerNew(JNIEnv *env, jclass cl
     return api.scorer_new(MODEL(model), AT(polyscore_scorer **, out), ERROR(error));
 }
 
+JNIEXPORT jint JNICALL Java_io_polyscore_Native_scorerNewParallel(JNIEnv *env, jclass class, jlong model, jlong pool,
+                                                                  jlong out, jlong error) {
+    (void)env, (void)class;
+    return api.scorer_new_parallel(MODEL(model), POOL(pool), AT(polyscore_scorer **, out), ERROR(error));
+}
+
 JNIEXPORT jint JNICALL Java_io_polyscore_Native_scorerClose(JNIEnv *env, jclass class, jlong scorer) {
     (void)env, (void)class;
     return api.scorer_close(SCORER(scorer));
@@ -172,6 +210,33 @@ JNIEXPORT jint JNICALL Java_io_polyscore_Native_scorerFeatureCounters(JNIEnv *en
     (void)env, (void)class;
     return api.scorer_feature_counters(SCORER(scorer), (uint32_t)slot, AT(polyscore_feature_counters *, out),
                                        ERROR(error));
+}
+
+JNIEXPORT jint JNICALL Java_io_polyscore_Native_poolNew(JNIEnv *env, jclass class, jint threads, jlong name,
+                                                        jboolean is_over, jlong out, jlong error) {
+    polyscore_pool_options options;
+    (void)env, (void)class;
+    memset(&options, 0, sizeof options);
+    options.struct_size = sizeof options;
+    options.threads = (uint32_t)threads;
+    options.name = AT(const char *, name);
+    options.run = is_over ? run_on_executor : NULL;
+    return api.pool_new(&options, AT(polyscore_pool **, out), ERROR(error));
+}
+
+JNIEXPORT jint JNICALL Java_io_polyscore_Native_poolClose(JNIEnv *env, jclass class, jlong pool) {
+    (void)env, (void)class;
+    return api.pool_close(POOL(pool));
+}
+
+JNIEXPORT jint JNICALL Java_io_polyscore_Native_poolThreads(JNIEnv *env, jclass class, jlong pool, jlong out, jlong error) {
+    (void)env, (void)class;
+    return api.pool_threads(POOL(pool), AT(uint32_t *, out), ERROR(error));
+}
+
+JNIEXPORT void JNICALL Java_io_polyscore_Native_runTask(JNIEnv *env, jclass class, jlong task, jlong context, jint index) {
+    (void)env, (void)class;
+    AT(polyscore_task, task)(AT(void *, context), (size_t)index);
 }
 
 /* The numbers that Java has of its own. */
@@ -259,6 +324,7 @@ STATUS(BUSY);
 STATUS(STRUCT_SIZE);
 STATUS(BUFFER_TOO_SMALL);
 STATUS(OVERLAP);
+STATUS(EXECUTOR);
 STATUS(IO);
 STATUS(FORMAT);
 STATUS(DESCRIPTION);

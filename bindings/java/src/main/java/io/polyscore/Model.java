@@ -147,7 +147,16 @@ public final class Model implements AutoCloseable {
 
     /** Makes a scorer, with its scratch. One for each thread. */
     public Scorer scorer() {
-        return new Scorer(this, handle.value());
+        return new Scorer(this, handle.value(), null);
+    }
+
+    /**
+     * Makes a scorer whose calls are shared among the threads of a pool. A call of few candidates, or one that finds the
+     * pool's own threads busy, runs on its caller's thread; so does {@code prepare}. The scores have the same bits. It has
+     * scratch of its own and for each thread, and its calls allocate.
+     */
+    public Scorer scorer(Pool pool) {
+        return new Scorer(this, handle.value(), pool);
     }
 
     /** Makes columns, empty. A thread needs two: one for requests, one for candidates. */

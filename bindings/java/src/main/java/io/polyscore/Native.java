@@ -9,7 +9,7 @@ import java.nio.Buffer;
  */
 final class Native {
     /** Changes whenever a function here does, so that a shim of another version is refused. */
-    static final int VERSION = 2;
+    static final int VERSION = 3;
 
     private Native() {}
 
@@ -47,6 +47,8 @@ final class Native {
     static native int modelDescription(long model, long buffer, long capacity, long length, long error);
 
     static native int scorerNew(long model, long out, long error);
+
+    static native int scorerNewParallel(long model, long pool, long out, long error);
 
     static native int scorerClose(long scorer);
 
@@ -91,4 +93,14 @@ final class Native {
     static native int scorerCounters(long scorer, long out, long error);
 
     static native int scorerFeatureCounters(long scorer, int slot, long out, long error);
+
+    /** @param isOver whether its tasks go to {@link Pool#run}, on the thread that scores */
+    static native int poolNew(int threads, long name, boolean isOver, long out, long error);
+
+    static native int poolClose(long pool);
+
+    static native int poolThreads(long pool, long out, long error);
+
+    /** A task that {@link Pool#run} was given; one whose call is over does nothing. */
+    static native void runTask(long task, long context, int index);
 }

@@ -1,13 +1,15 @@
 package io.polyscore;
 
 import java.lang.ref.Reference;
+import java.util.concurrent.Executor;
 import java.util.concurrent.atomic.AtomicBoolean;
 
 /**
  * Scores with one model. Each thread has its own: a second thread that enters gets {@link PolyscoreBusyException}.
  *
  * <p>{@link #prepare}, {@link #score} and their kind run on the caller's thread, and allocate neither on the Java heap nor
- * natively, once warm, unless they fail.
+ * natively, once warm, unless they fail. Those of a scorer of {@link Model#scorer(Pool)} let the threads of its pool help, and
+ * allocate a little.
  *
  * <p>{@link #close} may be called by any thread at any time: a call that another thread is inside of finishes first, later
  * ones throw {@link PolyscoreClosedException}. A scorer that is forgotten is closed by the garbage collector, at no known
@@ -24,6 +26,8 @@ public final class Scorer implements AutoCloseable {
     private static final int[] NONE = {};
 
     private final Model model;
+    /** Null unless it is a parallel scorer. */
+    private final Pool pool;
     private final Handle handle;
     private final NativeError error = new NativeError();
     /** Whether a thread is inside; it also owns {@link #error}. */
@@ -31,10 +35,13 @@ public final class Scorer implements AutoCloseable {
     /** The scenarios of a call, copied. */
     private Memory scenarioIndices = new Memory(64);
 
-    Scorer(Model model, long modelHandle) {
+    Scorer(Model model, long modelHandle, Pool pool) {
         this.model = model;
+        this.pool = pool;
         try (Memory out = new Memory(Long.BYTES)) {
-            error.check(Native.scorerNew(modelHandle, out.address, error.address()));
+            error.check(pool == null
+                    ? Native.scorerNew(modelHandle, out.address, error.address())
+                    : Native.scorerNewParallel(modelHandle, pool.handle(), out.address, error.address()));
             handle = Handle.of(this, "scorer", out.bytes.getLong(0), Native::scorerClose);
         }
     }
@@ -119,10 +126,14 @@ public final class Scorer implements AutoCloseable {
         enter();
         try {
             columns.enter();
+            Executor outer = pool == null ? null : pool.swap(pool.executor());
             try {
                 error.check(call(which, candidates, scenarios, columns, scores));
                 scores.written(candidates, which == Scenarios.EACH ? scenarios.length : 1);
             } finally {
+                if (pool != null) {
+                    pool.swap(outer);
+                }
                 columns.leave();
             }
         } finally {

@@ -20,6 +20,8 @@ public final class Status {
     @Native public static final int BUFFER_TOO_SMALL = 105;
     /** The buffer of the scores overlaps an input. */
     @Native public static final int OVERLAP = 106;
+    /** The executor of a pool did not run every task of a call exactly once. */
+    @Native public static final int EXECUTOR = 107;
     /** The operating system refused: no such file, no permission, read error. */
     @Native public static final int IO = 200;
     /** The container is damaged or breaks the rules of the format. */

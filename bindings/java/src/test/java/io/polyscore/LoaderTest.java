@@ -192,7 +192,7 @@ class LoaderTest {
         Polyscore.load();
         try (Memory message = new Memory(256)) {
             assertEquals(-1, Native.bind(Native.VERSION + 1, message.address, 256));
-            assertContains(message.text(0, 256), "it has interface 2, the jar 3");
+            assertContains(message.text(0, 256), "it has interface 3, the jar 4");
         }
         assertEquals(1, Polyscore.abiVersion());
     }
