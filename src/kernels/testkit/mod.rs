@@ -213,7 +213,7 @@ fn what_lies_around_an_output_stays() {
     let (start, activation) = (Start::Zero, Activation::Sigmoid);
     let scratch = span(800, 0, 400);
     let dense = dense(narrow, &weights, start, None, output, activation, scratch);
-    let generated = Generated { input: narrow, weight: matrix, outside: None, start, None, output, activation };
+    let generated = Generated { input: narrow, weight: matrix, outside: None, start, addend: None, output, activation };
     let shared = Generated { weight: Span { stride: 0, ..matrix }, ..generated };
     let attend = Attend { queries: narrow, keys: span(9, 5, 4), base: None, rows: Rows::Mean, scratch, output: column };
     let matmul = MatMul {

@@ -124,7 +124,8 @@ fn rows_that_are_quantised_are_not_again() {
             is_quantized,
             ..dense(input, &weights[place], Start::Zero, None, output, Activation::Relu, scratch)
         };
-        for kernels in Kernels::available() {
+        // The truth quantises every row anew.
+        for kernels in Kernels::available().skip(1) {
             let mut expected = memory(rows * depth, scratch.offset + scratch.width);
             kernels.dense(&mut expected, rows, &call(1, false));
             let mut actual = memory(rows * depth, scratch.offset + scratch.width);
@@ -325,7 +326,7 @@ fn a_layer_without_inputs_is_its_start() {
         let (start, output) = (span(0, width, width), span(rows * width, width, width));
         let (input, weight) = (span(0, 0, 0), span(0, 0, 0));
         let activation = Activation::Identity;
-        let call = Generated { input, weight, outside: None, start: Start::Span(start), None, output, activation };
+        let call = Generated { input, weight, outside: None, start: Start::Span(start), addend: None, output, activation };
         for kernels in Kernels::available() {
             let mut memory = memory(rows * width, 2 * rows * width);
             kernels.generated(&mut memory, rows, &call);
