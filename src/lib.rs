@@ -69,13 +69,13 @@ mod scorer;
 /// The types of a [`Description`].
 pub mod description {
     pub use crate::format::{
-        Dense, DenseTransform, Feature, FeatureKind, Golden, GoldenHead, Lookup, Pooling, Rate, RowTransform, Scenario,
-        Task, Texts, ValueKind, Vocabulary,
+        Dense, DenseTransform, Feature, FeatureKind, Golden, GoldenColumn, GoldenHead, GoldenRequest, GoldenValues,
+        Lookup, Pooling, Rate, RowTransform, Scenario, Task, Texts, ValueKind, Vocabulary,
     };
 }
 
 pub use error::{Error, ErrorKind, Fault, Subject};
-pub use exec::Counters;
+pub use exec::{Counters, StepValue, TraceCall};
 pub use format::{Description, Dtype, Mode, Tensor, encode as encode_model, write as write_model};
 pub use model::{Footprint, GoldenReport, KeptScenarios, Model, OpenOptions};
 pub use network::Rate;

@@ -1,7 +1,7 @@
 //! A model: one version of a network, open and checked, shared by every thread.
 
 use crate::error::{Error, ErrorKind};
-use crate::exec::{KeptValues, Scratch, Sources};
+use crate::exec::{KeptValues, Scratch, Sources, StepValue, TraceCall, trace};
 use crate::format::{
     Description, GoldenColumn, GoldenRequest, GoldenValues, Mode, Store, StoreOptions, Tensor, TensorId,
 };
@@ -211,6 +211,34 @@ impl Model {
     /// How the golden requests came out at open; `None` if the file has none.
     pub fn golden(&self) -> Option<&GoldenReport> {
         self.golden.as_ref()
+    }
+
+    /// The golden requests, with the scores that the file states; none if it has none.
+    ///
+    /// # Errors
+    /// `Tensor`, in a file that was damaged after it was opened.
+    pub fn golden_requests(&self) -> Result<Vec<GoldenRequest>, Error> {
+        Ok(self.inner.description.golden_requests(&self.inner.store)?.0)
+    }
+
+    /// Runs a request step by step and gives `visit` the value of every step, which it may change. Returns the scores of
+    /// the traced candidates, of all tasks: `[t * traced + i]`.
+    ///
+    /// The steps run in the order of [`Plan::steps`] but for the candidates, which run one after the other: first those of
+    /// the model, the scenario and the request, then for each traced candidate all of its own. Without changes the scores
+    /// have the bits of [`Scorer::score`]. It allocates, and is as slow as opening what depends on the model and the scenario
+    /// once more; no scorer of the model is touched.
+    ///
+    /// # Errors
+    /// The first column that breaks a rule, or `InvalidArgument` for candidates to trace that are not there; nothing is
+    /// visited then. `OutOfMemory` if the scratch cannot be reserved.
+    pub fn trace(&self, call: &TraceCall<'_>, visit: &mut dyn FnMut(StepValue<'_>)) -> Result<Vec<f32>, Error> {
+        if call.traced.start > call.traced.end || call.traced.end > call.candidates {
+            let detail = format!("is {:?} of {} candidates", call.traced, call.candidates);
+            return Err(Error::new(ErrorKind::InvalidArgument, "traced", detail));
+        }
+        let row = self.inner.scenario_row(call.scenario);
+        trace(&self.inner.sources(), row, call, visit)?.map_err(|fault| self.inner.explain(fault))
     }
 
     /// Where the bytes are.

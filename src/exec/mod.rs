@@ -2,6 +2,8 @@
 
 mod fold;
 mod run;
+mod trace;
 
 pub use fold::KeptValues;
 pub use run::{Call, Counters, Scratch, Sources};
+pub use trace::{StepValue, TraceCall, trace};
