@@ -336,9 +336,11 @@ impl Comparison {
 impl Sums {
     /// Adds the candidates `mine` of a request.
     fn add(&mut self, number: usize, mine: &[usize], a: &[f32], b: &[f32], labels: &[i8]) {
+        if mine.is_empty() {
+            return;
+        }
         self.requests += 1;
-        let count = mine.len() as u64;
-        self.pairs += count * count.saturating_sub(1) / 2;
+        self.pairs += pairs(mine.len());
         self.flips += flips(mine.iter().map(|place| (a[*place], b[*place])).collect());
         self.first_changed += u64::from(best(a, mine, 1) != best(b, mine, 1));
         if mine.len() > TOP {
@@ -459,10 +461,10 @@ impl Report {
         Value::Object(self.tasks.iter().map(task).collect::<Map<String, Value>>())
     }
 
-    /// A table: a line per task, and below it one per scenario.
+    /// A table: a line per task, and below it one per scenario. AUC and log loss are changes, against labels or A's scores.
     pub fn to_text(&self) -> String {
         let mut text = format!(
-            "{:<28} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>8} {:>11} {:>11} {:>10} {:>10} {:>10}\n",
+            "{:<28} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>8} {:>11} {:>11} {:>10} {:>10} {:>10}  {}\n",
             "task / scenario",
             "candidates",
             "max",
@@ -476,7 +478,8 @@ impl Report {
             "top10",
             "calib. %",
             "AUC",
-            "log loss"
+            "log loss",
+            "against"
         );
         for TaskReport { name, all, scenarios } in &self.tasks {
             text.push_str(&all.to_line(name));
@@ -494,11 +497,12 @@ impl Report {
 impl Figures {
     fn to_line(&self, name: &str) -> String {
         let [p50, p90, p99, p999] = self.quantiles;
-        let quality = self.hard.as_ref().filter(|quality| quality.auc_change().is_some()).unwrap_or(&self.soft);
+        let hard = self.hard.as_ref().filter(|quality| quality.auc_change().is_some());
+        let (quality, against) = hard.map_or((&self.soft, "A"), |quality| (quality, "labels"));
         let signed = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:+.2e}"));
         format!(
             "{name:<28} {:>10} {:>9.2e} {:>9.2e} {p50:>9.2e} {p90:>9.2e} {p99:>9.2e} {p999:>9.2e} {:>8.4} {:>11} {:>11} \
-             {:>+10.4} {:>10} {:>10}\n",
+             {:>+10.4} {:>10} {:>10}  {against}\n",
             self.candidates,
             self.max,
             self.mean,
@@ -587,11 +591,15 @@ fn best(scores: &[f32], mine: &[usize], count: usize) -> Vec<usize> {
     order
 }
 
+/// Pairs among `count` candidates, of which there is one.
+fn pairs(count: usize) -> u64 {
+    (count * (count - 1) / 2) as u64
+}
+
 /// The pairs that are ordered otherwise by their second numbers than by their first, or tied by one of the two only.
 ///
 /// Sorted by both, the swapped ones are the inversions of the second, which a merge sort counts.
 fn flips(mut scores: Vec<(f32, f32)>) -> u64 {
-    let pairs = |count: usize| (count * (count - 1) / 2) as u64;
     scores.sort_unstable_by(|x, y| x.0.total_cmp(&y.0).then(x.1.total_cmp(&y.1)));
     let tied: u64 = scores.chunk_by(|x, y| x.0 == y.0).map(|tied| pairs(tied.len())).sum();
     let tied_in_both: u64 = scores.chunk_by(|x, y| x == y).map(|tied| pairs(tied.len())).sum();
@@ -624,4 +632,87 @@ fn inversions(values: &mut [f32], room: &mut [f32]) -> u64 {
     }
     values.copy_from_slice(room);
     count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scores with many ties.
+    fn tied(random: &mut fastrand::Rng, count: usize) -> Vec<f32> {
+        (0..count).map(|_| random.u8(1..6) as f32 / 8.0).collect()
+    }
+
+    #[test]
+    fn flips_are_pairs_of_another_order_ties_too() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for count in (0..40).chain([257]) {
+            let (a, b) = (tied(&mut random, count), tied(&mut random, count));
+            let mut expected = 0;
+            for i in 0..count {
+                let differs = |j: &usize| a[i].partial_cmp(&a[*j]) != b[i].partial_cmp(&b[*j]);
+                expected += (0..i).filter(differs).count() as u64;
+            }
+            assert_eq!(flips(a.iter().copied().zip(b.iter().copied()).collect()), expected, "{count} candidates");
+            assert_eq!(flips(a.iter().map(|score| (*score, 0.5)).collect()), {
+                let equal = |i: usize| (0..i).filter(|j| a[i] != a[*j]).count() as u64;
+                (0..count).map(equal).sum::<u64>()
+            });
+        }
+    }
+
+    #[test]
+    fn the_best_are_the_first_of_equal_ones() {
+        let scores = [0.5, 0.9, 0.1, 0.9, 0.5];
+        let best = |mine: &[usize], count| best(&scores, mine, count);
+        assert_eq!(best(&[0, 1, 2, 3, 4], 1), [1]);
+        assert_eq!(best(&[0, 1, 2, 3, 4], 3), [0, 1, 3]);
+        assert_eq!(best(&[2, 3, 4], 2), [3, 4]);
+        assert_eq!(best(&[2, 4], 10), [2, 4]);
+    }
+
+    #[test]
+    fn the_auc_counts_a_tie_half_and_needs_both_kinds() {
+        let mut random = fastrand::Rng::with_seed(2);
+        let scores = tied(&mut random, 60);
+        let row = |place| Row { place, positive: random.f64(), negative: random.f64() };
+        let rows: Vec<Row> = (0..60).map(row).collect();
+        let (mut above, mut all) = (0.0, 0.0);
+        for x in &rows {
+            for y in &rows {
+                let order =
+                    (scores[x.place] - scores[y.place]).partial_cmp(&0.0).map_or(0.0, |order| order as i8 as f64);
+                above += x.positive * y.negative * (order + 1.0) / 2.0;
+                all += x.positive * y.negative;
+            }
+        }
+        let got = auc(&rows, &scores).expect("both kinds");
+        assert!((got - above / all).abs() < 1e-12, "{got}, expected {}", above / all);
+        assert_eq!(auc(&hard(&[0, 1], &[1, 1]), &scores), None);
+        assert_eq!(auc(&[], &scores), None);
+    }
+
+    #[test]
+    fn a_score_of_0_or_1_has_a_bounded_loss_and_an_error_that_is_no_number_breaks_every_bound() {
+        let sure = |score: f32, label: i8| log_loss(&hard(&[0], &[label]), &[score]);
+        assert!((sure(0.0, 1) - 24.0 * 2f64.ln()).abs() < 1e-12 && (sure(1.0, 0) - 24.0 * 2f64.ln()).abs() < 1e-6);
+        assert!(sure(1.0, 1) < 1e-7 && sure(0.0, 0) < 1e-7);
+
+        let mut comparison = Comparison::new(&["ctr".to_owned()], &[]);
+        let (a, b) = ([0.0, 0.0], [0.0, 0.5]);
+        let scored =
+            Scored { number: 1, scenarios: Scenarios::One(None), candidates: 2, a: &a, b: &b, labels: &[None] };
+        assert!(comparison.report().is_none());
+        comparison.add(&scored).expect("added");
+        let report = comparison.report().expect("a report");
+        let failure = |bounds: Bounds| bounds.hold(&report).expect_err("broken").to_string();
+        let max_auc_loss = Some(0.5);
+        assert_eq!(
+            failure(Bounds { max_auc_loss, ..Bounds::default() }),
+            "task `ctr`: the loss of AUC, for --max-auc-loss, is not defined"
+        );
+        let max_calibration_shift = Some(1e300);
+        let message = failure(Bounds { max_calibration_shift, ..Bounds::default() });
+        assert_eq!(message, "task `ctr`: the calibration shift is inf, above --max-calibration-shift 1e300");
+    }
 }

@@ -363,7 +363,10 @@ fn to_text(pair: &Pair, source: &str, report: &Report, steps: &Steps, arguments:
             None => text.push_str(", no golden scores\n"),
         }
     }
-    text.push_str(&format!("{} requests from {source}; errors in probability\n", report.requests));
+    text.push_str(&format!(
+        "{} requests: {source}; errors in probability, calibration, AUC and log loss as changes\n",
+        report.requests
+    ));
     for note in pair.notes() {
         text.push_str(&format!("note: {note}\n"));
     }
@@ -375,12 +378,6 @@ fn to_text(pair: &Pair, source: &str, report: &Report, steps: &Steps, arguments:
                 task.name, worst.number, worst.candidate, worst.a, worst.b
             ));
         }
-        let against = if task.all.hard.as_ref().is_some_and(|quality| quality.auc_change().is_some()) {
-            "labels"
-        } else {
-            "A's scores"
-        };
-        text.push_str(&format!("AUC and log loss of {} are changes against {against}\n", task.name));
     }
     if arguments.trace > 0 {
         text.push_str(&steps.to_text(arguments.tolerance, arguments.steps));

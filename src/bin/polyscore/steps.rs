@@ -76,10 +76,9 @@ impl Difference {
 impl Steps {
     /// `tasks` are those compared, by their indices in A.
     pub fn new(a: &Model, b: &Model, tasks: Vec<usize>) -> Self {
-        let (mut places, only_a) = (named(a), Vec::new());
         let mut steps = Self {
             both: Vec::new(),
-            only_a,
+            only_a: Vec::new(),
             only_b: Vec::new(),
             of_b: HashMap::new(),
             of_a: HashMap::new(),
@@ -89,17 +88,16 @@ impl Steps {
         let in_b: HashMap<Key, usize> = named(b).into_iter().collect();
         let of_b: Vec<_> = b.plan().steps().collect();
         let of_a: Vec<_> = a.plan().steps().collect();
-        places.sort_by_key(|(_, place)| *place);
-        for (key, place) in &places {
-            let (stage, step) = of_a[*place];
-            let Some(other) = in_b.get(key) else {
+        for (key, place) in named(a) {
+            let (stage, step) = of_a[place];
+            let Some(other) = in_b.get(&key) else {
                 steps.only_a.push(key.to_string());
                 continue;
             };
-            steps.of_a.insert(*place, steps.both.len());
+            steps.of_a.insert(place, steps.both.len());
             steps.of_b.insert(*other, steps.both.len());
             steps.both.push(Step {
-                places: [*place, *other],
+                places: [place, *other],
                 stage: stage.to_string(),
                 operation: step.operation_name(),
                 name: step.name.clone(),
@@ -210,7 +208,10 @@ impl Steps {
         let first = self.first(tolerance).map_or("none".to_owned(), |step| {
             format!("{}; drift {:.2e}, at most {:.2e}", step.label(), step.drift.relative(), step.drift.largest)
         });
-        text.push_str(&format!("\nfirst step with a drift above {tolerance:e}: {first}\n"));
+        text.push_str(&match tolerance {
+            0.0 => format!("\nfirst step that differs: {first}\n"),
+            tolerance => format!("\nfirst step with a drift above {tolerance:e}: {first}\n"),
+        });
         let costliest = self.costliest();
         if costliest.is_empty() {
             return text + "no step differs by itself\n";
