@@ -45,10 +45,10 @@ const REQUEST: &str = r#"{"scenario": "Web", "request": {"recency": 2, "history_
 fn help_explains_every_verb() {
     let (code, out, _) = run(&["--help"], "");
     assert_eq!(code, 0);
-    for word in ["inspect", "check", "score", "bench", "Examples:", "\"candidates\""] {
+    for word in ["inspect", "check", "score", "bench", "diff", "Examples:", "\"candidates\""] {
         assert!(out.contains(word), "--help does not say {word}");
     }
-    for verb in ["inspect", "check", "score", "bench"] {
+    for verb in ["inspect", "check", "score", "bench", "diff"] {
         let (code, out, _) = run(&[verb, "--help"], "");
         assert!(code == 0 && out.contains("--precision") && out.contains("--isa"), "{verb}: {out}");
     }

@@ -86,7 +86,8 @@ fn check_quality(got: &Value, rows: &[(Row, f64, f64)], what: &str) {
         Some(expected) => close(&got[key], expected, &format!("{what} {key}")),
         None => assert!(got[key].is_null(), "{what} {key}: {}", got[key]),
     };
-    let sides: [(&str, fn(&Row) -> f64); 2] = [("a", |row| row.a), ("b", |row| row.b)];
+    type Side = (&'static str, fn(&Row) -> f64);
+    let sides: [Side; 2] = [("a", |row| row.a), ("b", |row| row.b)];
     let mut losses = Vec::new();
     let mut whole = Vec::new();
     for (name, side) in sides {
@@ -280,7 +281,7 @@ fn a_model_does_not_differ_from_itself() {
 #[test]
 fn the_golden_requests_are_the_default() {
     let got = report(&[path(&hillstrom()), "--precision-b", "f16"], "");
-    assert_eq!((&got["source"], &got["requests"]), (&json!("golden requests"), &json!(4)));
+    assert_eq!((&got["source"], &got["requests"]), (&json!("golden"), &json!(4)));
     let model = Model::open(hillstrom(), &OpenOptions { precision: Some(Precision::F16), ..OpenOptions::default() });
     let golden = model.expect("a model").golden().expect("a report").max_error;
     assert_eq!(got["b"]["golden_error"], json!(golden));
@@ -425,6 +426,16 @@ fn models_that_take_or_give_other_things_are_refused_by_name() {
     let (zoo, hillstrom) = (zoo::named("mmoe"), hillstrom());
     let (code, _, error) = diff(&[path(&zoo.path), path(&hillstrom)], "");
     assert!(code == 1 && error.starts_with("error: feature `") && error.contains("is not in B ("), "{error}");
+    let graph = zoo::named("graph");
+    let (code, _, error) = diff(&[path(&zoo.path), path(&graph.path)], "");
+    let message = format!(
+        "error: feature `user`: takes 1 integers or texts per request in A ({}), 1 integers per request in B ({})\n",
+        path(&zoo.path),
+        path(&graph.path)
+    );
+    assert_eq!((code, error), (1, message));
+    let (code, _, error) = diff(&[path(&zoo.path), path(&zoo::named("mmoe_din").path)], "");
+    assert!(code == 1 && error.starts_with("error: feature `clicks`: is needed by B ("), "{error}");
     let (code, _, error) = diff(&[path(&zoo.path), "--tasks", "ctr,buy"], "");
     assert!(code == 1 && error.starts_with("error: task `buy`: is not in A ("), "{error}");
     let (code, _, error) = diff(&[path(&zoo.path), "--tasks", "ctr,ctr"], "");
@@ -450,7 +461,7 @@ fn described(model: &Path, from: &str, to: &str) -> PathBuf {
 }
 
 #[test]
-fn a_feature_of_another_kind_is_refused_and_other_scenarios_are_noted() {
+fn scenarios_of_one_model_only_are_noted() {
     let zoo = zoo::named("mmoe");
     let text = std::fs::read(&zoo.path).expect("the model");
     let length = u64::from_le_bytes(text[..8].try_into().expect("8 bytes")) as usize;

@@ -3,7 +3,7 @@
 //!
 //! Requests are added one after the other. What is known of a request alone (the order of its candidates, its own AUC) is
 //! summed up at once; quantiles and the AUC over all candidates are exact, for which the two scores and the label of every
-//! candidate are kept: 9 bytes per task, and 4 for the scenario.
+//! candidate are kept: 9 bytes per task, and 4 for the scenario; a report takes about 70 more per candidate while it is made.
 //!
 //! With `a` and `b` the scores of a candidate, and weights `w+` and `w-` by which it counts as positive and as negative:
 //! ```text

@@ -5,7 +5,7 @@ use crate::requests::{Labels, Request, parse, random, views};
 use crate::steps::Steps;
 use crate::{Failure, ModeName, Open, PrecisionName};
 use clap::Args;
-use polyscore::description::{Feature, Rate};
+use polyscore::description::{Feature, Rate, ValueKind};
 use polyscore::{Column, Model, OpenOptions, Scorer, TraceCall};
 use serde_json::{Value, json};
 use std::fs::File;
@@ -117,7 +117,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     })?;
     if let Some((worst, request)) = &worst {
         let traced = worst.candidate..worst.candidate + 1;
-        pair.trace(request, traced, &mut steps).map_err(|error| Failure(format!("line {}: {error}", worst.number)))?;
+        pair.trace(request, traced, &mut steps)
+            .map_err(|error| Failure(format!("request {}: {error}", worst.number)))?;
     }
     let report = comparison.report().ok_or_else(|| Failure(format!("{source}: has no candidates to compare")))?;
 
@@ -149,7 +150,7 @@ fn for_each(
         for (place, request) in model.golden_requests()?.into_iter().enumerate() {
             f(place + 1, request.into()).map_err(|error| Failure(format!("golden request {}: {error}", place + 1)))?;
         }
-        return Ok("golden requests".to_owned());
+        return Ok("golden".to_owned());
     }
     let Some(path) = &arguments.requests else {
         let mut source = fastrand::Rng::with_seed(SEED);
@@ -158,7 +159,7 @@ fn for_each(
             let request = random(model, arguments.candidates, &mut source);
             f(number, request).map_err(|error| Failure(format!("random request {number}: {error}")))?;
         }
-        return Ok(format!("{count} random requests of {} candidates", arguments.candidates));
+        return Ok(format!("random, {} candidates each", arguments.candidates));
     };
     let input: Box<dyn BufRead> = match path.as_str() {
         "-" => Box::new(std::io::stdin().lock()),
@@ -310,9 +311,15 @@ impl Pair {
 /// The slot in B of each feature of A.
 fn alike(a: &Side, b: &Side) -> Result<Vec<u32>, Failure> {
     let takes = |feature: &Feature| {
+        let many = if feature.is_ragged() { "any number of".to_owned() } else { feature.width().to_string() };
+        let what = match feature.value_kind() {
+            ValueKind::Integer => "integers",
+            ValueKind::Number => "numbers",
+            ValueKind::Text => "texts",
+            ValueKind::IntegerOrText => "integers or texts",
+        };
         let side = if feature.rate == Rate::Request { "request" } else { "candidate" };
-        let many = if feature.is_ragged() { "any number of" } else { "" };
-        format!("{side}, {many} {:?} x {}", feature.value_kind(), feature.width()).replace("  ", " ")
+        format!("{many} {what} per {side}")
     };
     let (here, there) = (a.model.description(), b.model.description());
     let slot = |feature: &Feature| {
