@@ -224,10 +224,10 @@ impl Model {
     /// Runs a request step by step and gives `visit` the value of every step, which it may change. Returns the scores of
     /// the traced candidates, of all tasks: `[t * traced + i]`.
     ///
-    /// The steps run in the order of [`Plan::steps`] but for the candidates, which run one after the other: first those of
-    /// the model, the scenario and the request, then for each traced candidate all of its own. Without changes the scores
-    /// have the bits of [`Scorer::score`]. It allocates, and is as slow as opening what depends on the model and the scenario
-    /// once more; no scorer of the model is touched.
+    /// First run the steps of the model, the scenario and the request, then for one traced candidate after the other all of
+    /// its own, each time in the order of [`Plan::steps`]. Without changes the scores have the bits of [`Scorer::score`]. It
+    /// allocates, computes anew what is else kept for the model and its scenarios, and touches no scorer. Any thread may
+    /// call it.
     ///
     /// # Errors
     /// The first column that breaks a rule, or `InvalidArgument` for candidates to trace that are not there; nothing is
