@@ -20,9 +20,8 @@ fn traced(
         traced: 0..request.candidates,
     };
     let mut visit = |mut value: polyscore::StepValue<'_>| {
-        for row in 0..value.rows() {
-            change(value.place, value.candidate, row, value.row_mut(row));
-        }
+        let (place, candidate) = (value.place, value.candidate);
+        value.rows_mut().enumerate().for_each(|(row, values)| change(place, candidate, row, values));
     };
     model.trace(&call, &mut visit).expect("a trace")
 }
@@ -99,11 +98,11 @@ fn values_are_those_of_the_tables_and_of_the_heads() {
     let scores = model
         .trace(&call, &mut |value| {
             if value.step.operation_name() == "gather" && value.step.name == "ad" {
-                assert!(rows.chunks_exact(width).any(|row| row == value.row(0)), "no row of the table");
+                assert!(rows.chunks_exact(width).any(|row| value.rows().eq([row])), "no row of the table");
                 found += 1;
             }
             if let Some(candidate) = value.candidate {
-                last.insert(candidate, value.row(0).to_vec());
+                last.insert(candidate, value.rows().flatten().copied().collect::<Vec<f32>>());
             }
         })
         .expect("a trace");

@@ -43,31 +43,26 @@ pub struct StepValue<'a> {
 }
 
 impl StepValue<'_> {
-    /// How many rows the value has: the positions of a sequence, one for any other value.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
     /// Numbers per row.
     pub fn width(&self) -> usize {
         self.span.width
     }
 
-    /// A row, below [`StepValue::rows`].
-    pub fn row(&self, row: usize) -> &[f32] {
-        &self.memory[self.place(row)]
+    /// The rows: one per position of a sequence, one of any other value.
+    pub fn rows(&self) -> impl Iterator<Item = &[f32]> {
+        let Span { offset, width, .. } = self.span;
+        self.memory[offset..].chunks(self.stride()).take(self.rows).map(move |row| &row[..width])
     }
 
-    /// A row that later steps shall read otherwise.
-    pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
-        let place = self.place(row);
-        &mut self.memory[place]
+    /// The rows, for changing what later steps read.
+    pub fn rows_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
+        let (Span { offset, width, .. }, stride) = (self.span, self.stride());
+        self.memory[offset..].chunks_mut(stride).take(self.rows).map(move |row| &mut row[..width])
     }
 
-    fn place(&self, row: usize) -> Range<usize> {
-        assert!(row < self.rows, "row {row} of {}", self.rows);
-        let start = self.span.offset + row * self.span.stride;
-        start..start + self.span.width
+    /// A value of one row has no stride.
+    fn stride(&self) -> usize {
+        self.span.stride.max(self.span.width).max(1)
     }
 }
 

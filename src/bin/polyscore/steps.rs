@@ -298,16 +298,14 @@ fn find<'a>(
 }
 
 fn numbers(value: &StepValue<'_>) -> Vec<f32> {
-    (0..value.rows()).flat_map(|row| value.row(row).iter().copied()).collect()
+    value.rows().flatten().copied().collect()
 }
 
 fn set(value: &mut StepValue<'_>, values: &[f32]) {
     let width = value.width();
-    if values.len() != value.rows() * width {
-        return;
-    }
-    for (row, values) in values.chunks_exact(width.max(1)).enumerate() {
-        value.row_mut(row).copy_from_slice(values);
+    if values.len() == value.rows().count() * width {
+        let rows = value.rows_mut().zip(values.chunks_exact(width.max(1)));
+        rows.for_each(|(row, values)| row.copy_from_slice(values));
     }
 }
 
