@@ -290,6 +290,16 @@ fn the_golden_requests_are_the_default() {
     assert!((largest - golden).abs() < 1e-6, "{largest} and {golden}");
 }
 
+#[test]
+fn a_model_that_misses_its_golden_scores_is_compared() {
+    let zoo = zoo::named("mmoe");
+    let other = changed(&zoo, "heads.ctr.bias", |_, bias| bias + 3.0);
+    assert!(Model::open(&other, &OpenOptions::default()).is_err());
+    let got = report(&[path(&zoo.path), path(&other)], "");
+    assert!(got["b"]["golden_error"].as_f64() > Some(0.1));
+    assert_eq!(got["steps"]["first"]["name"], json!("heads.ctr"));
+}
+
 /// The model with `change` applied to the f32 of one tensor.
 fn changed(zoo: &zoo::Zoo, tensor: &str, change: impl Fn(usize, f32) -> f32) -> PathBuf {
     let mut bytes = std::fs::read(&zoo.path).expect("the model");

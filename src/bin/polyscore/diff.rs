@@ -184,8 +184,8 @@ impl Pair {
                 isa: isa.clone(),
                 precision,
                 mode: arguments.mode,
-                // A model that misses its golden scores is what a comparison is for; no two probabilities differ by more.
-                max_error: Some(1.0),
+                // A model that misses its golden scores is what a comparison is for.
+                max_error: Some(f64::MAX),
                 tile: 0,
                 no_split: false,
                 scenario_bytes: OpenOptions::default().scenario_bytes,

@@ -32,11 +32,12 @@ pub struct Steps {
 
 /// A step of both plans.
 pub struct Step {
-    places: [usize; 2],
+    /// In the plan of A and of B.
+    pub places: [usize; 2],
     stage: String,
-    operation: &'static str,
-    name: String,
-    shape: String,
+    pub operation: &'static str,
+    pub name: String,
+    pub shape: String,
     kernels: [String; 2],
     drift: Difference,
     own: Difference,
