@@ -90,9 +90,8 @@ enum PrecisionName {
     Bf16,
 }
 
-#[derive(Clone, Copy, Default, ValueEnum)]
+#[derive(Clone, Copy, ValueEnum)]
 enum ModeName {
-    #[default]
     Map,
     Snapshot,
     Copy,
