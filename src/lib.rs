@@ -6,7 +6,8 @@
 //! and shared by cloning. A [`Scorer`] is one thread's scratch over a model. [`Scorer::prepare`] takes a request and computes
 //! all that depends on it alone; [`Scorer::score`] takes candidates and computes the rest, in tiles, for the tasks asked for.
 //! [`Scorer::score_mixed`] and [`Scorer::score_each`] do so for several scenarios at once.
-//! Both read [`Column`]s: views of the host's arrays, found by slot, checked once per call.
+//! [`Model::trace`] shows the value of every step of a request.
+//! All of them read [`Column`]s: views of the host's arrays, found by slot, checked once per call.
 //!
 //! What is computed when is decided by *rates* ([`Rate`]): the host says only which features belong to the request, to the ad
 //! or to the pair of them; the planner finds the rate of every other value, and splits dense layers by it. [`Plan`] prints
@@ -71,13 +72,13 @@ mod scorer;
 /// The types of a [`Description`].
 pub mod description {
     pub use crate::format::{
-        Dense, DenseTransform, Feature, FeatureKind, Golden, GoldenHead, Lookup, Pooling, Rate, RowTransform, Scenario,
-        Task, Texts, ValueKind, Vocabulary,
+        Dense, DenseTransform, Feature, FeatureKind, Golden, GoldenColumn, GoldenHead, GoldenRequest, GoldenValues,
+        Lookup, Pooling, Rate, RowTransform, Scenario, Task, Texts, ValueKind, Vocabulary,
     };
 }
 
 pub use error::{Error, ErrorKind, Fault, Subject};
-pub use exec::Counters;
+pub use exec::{Counters, StepValue, TraceCall};
 pub use format::{Description, Dtype, Mode, Tensor, encode as encode_model, write as write_model};
 pub use model::{Footprint, GoldenReport, KeptScenarios, Model, OpenOptions};
 pub use network::Rate;

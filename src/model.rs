@@ -1,7 +1,7 @@
 //! A model: one version of a network, open and checked, shared by every thread.
 
 use crate::error::{Error, ErrorKind};
-use crate::exec::{KeptValues, Scratch, Sources};
+use crate::exec::{KeptValues, Scratch, Sources, StepValue, TraceCall, trace};
 use crate::format::{
     Description, GoldenColumn, GoldenRequest, GoldenValues, Mode, Store, StoreOptions, Tensor, TensorId,
 };
@@ -228,6 +228,34 @@ impl Model {
     /// How the golden requests came out at open; `None` if the file has none.
     pub fn golden(&self) -> Option<&GoldenReport> {
         self.golden.as_ref()
+    }
+
+    /// The golden requests, with the scores that the file states; none if it has none.
+    ///
+    /// # Errors
+    /// `Tensor`, in a file that was damaged after it was opened.
+    pub fn golden_requests(&self) -> Result<Vec<GoldenRequest>, Error> {
+        Ok(self.inner.description.golden_requests(&self.inner.store)?.0)
+    }
+
+    /// Runs a request step by step and gives `visit` the value of every step, which it may change. Returns the scores of
+    /// the traced candidates, of all tasks: `[t * traced + i]`.
+    ///
+    /// First run the steps of the model, the scenario and the request, then for one traced candidate after the other all of
+    /// its own, each time in the order of [`Plan::steps`]. Without changes the scores have the bits of [`Scorer::score`]. It
+    /// allocates, computes anew what is else kept for the model and its scenarios, and touches no scorer. Any thread may
+    /// call it.
+    ///
+    /// # Errors
+    /// The first column that breaks a rule, or `InvalidArgument` for candidates to trace that are not there; nothing is
+    /// visited then. `OutOfMemory` if the scratch cannot be reserved.
+    pub fn trace(&self, call: &TraceCall<'_>, visit: &mut dyn FnMut(StepValue<'_>)) -> Result<Vec<f32>, Error> {
+        if call.traced.start > call.traced.end || call.traced.end > call.candidates {
+            let detail = format!("is {:?} of {} candidates", call.traced, call.candidates);
+            return Err(Error::new(ErrorKind::InvalidArgument, "traced", detail));
+        }
+        let row = self.inner.scenario_row(call.scenario);
+        trace(&self.inner.sources(), row, call, visit)?.map_err(|fault| self.inner.explain(fault))
     }
 
     /// Where the bytes are.

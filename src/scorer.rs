@@ -175,7 +175,14 @@ impl Scorer {
 
     /// The fault of a call of this scorer as a message with names.
     pub fn explain(&self, fault: Fault) -> Error {
-        let description = &self.inner.description;
+        self.inner.explain(fault)
+    }
+}
+
+impl Inner {
+    /// A fault as a message with names.
+    pub fn explain(&self, fault: Fault) -> Error {
+        let description = &self.description;
         let subject = match fault.subject {
             Subject::Call => "call".to_owned(),
             Subject::Feature(slot) => {
@@ -190,11 +197,9 @@ impl Scorer {
         };
         Error::new(fault.kind, subject, fault.kind.meaning())
     }
-}
 
-impl Inner {
     /// The row of a scenario in the tensors: its own, or that of its fallback, or of the model's.
-    fn scenario_row(&self, scenario: Option<u32>) -> usize {
+    pub fn scenario_row(&self, scenario: Option<u32>) -> usize {
         let description = &self.description;
         let find = |index: u32| description.scenarios.get(index as usize);
         let known = scenario.and_then(find).or_else(|| description.fallback_scenario.and_then(find));

@@ -45,10 +45,10 @@ const REQUEST: &str = r#"{"scenario": "Web", "request": {"recency": 2, "history_
 fn help_explains_every_verb() {
     let (code, out, _) = run(&["--help"], "");
     assert_eq!(code, 0);
-    for word in ["inspect", "check", "score", "bench", "Examples:", "\"candidates\""] {
+    for word in ["inspect", "check", "score", "bench", "diff", "Examples:", "\"candidates\""] {
         assert!(out.contains(word), "--help does not say {word}");
     }
-    for verb in ["inspect", "check", "score", "bench"] {
+    for verb in ["inspect", "check", "score", "bench", "diff"] {
         let (code, out, _) = run(&[verb, "--help"], "");
         assert!(code == 0 && out.contains("--precision") && out.contains("--isa"), "{verb}: {out}");
     }
@@ -200,7 +200,7 @@ fn a_bad_line_is_named_with_its_path() {
         ("[1]", "expected an object"),
         (
             r#"{"requests": {}}"#,
-            "requests: is not known; a request has scenario, scenarios, request, candidates and tasks",
+            "requests: is not known; a request has scenario, scenarios, request, candidates, tasks and labels",
         ),
         (r#"{"scenario": 1.5}"#, "scenario: expected a name, an id or null"),
         (r#"{"scenarios": "Web"}"#, "scenarios: expected an array, a scenario per candidate"),
@@ -215,6 +215,18 @@ fn a_bad_line_is_named_with_its_path() {
         (r#"{"request": {"history": "1"}, "candidates": {"email": []}}"#, "request.history: expected a number"),
         (r#"{"tasks": ["x"], "candidates": {"email": []}}"#, "tasks[0]: `x` is not a task of the model"),
         (r#"{"tasks": "x"}"#, "tasks: expected an array of names"),
+        (r#"{"labels": [1]}"#, "labels: expected an object of tasks"),
+        (r#"{"labels": {"buy": [1]}}"#, "labels.buy: is not a task of the model"),
+        (r#"{"labels": {"visit": 1}}"#, "labels.visit: expected an array, one per candidate"),
+        (
+            r#"{"labels": {"visit": [1]}, "candidates": {"email": ["x", "y"]}}"#,
+            "labels.visit: has 1 labels for 2 candidates",
+        ),
+        (
+            r#"{"labels": {"visit": [1, 0.5]}, "candidates": {"email": ["x", "y"]}}"#,
+            "labels.visit[1]: expected 0, 1 or null",
+        ),
+        (r#"{"labels": {"visit": [true]}, "candidates": {"email": ["x"]}}"#, "labels.visit[0]: expected 0, 1 or null"),
         (r#"{"tasks": ["visit", "visit"], "candidates": {"email": ["x"]}}"#, "task `visit`: was asked for twice"),
         (
             r#"{"request": {"email": "x"}}"#,

@@ -24,13 +24,18 @@ pub struct KeptValues {
 }
 
 impl KeptValues {
+    /// What keeps nothing: a scorer then computes all in its own memory.
+    pub fn none() -> Self {
+        KeptValues { room: Some(0), ..KeptValues::default() }
+    }
+
     /// Computes the values of the model, and those of `rows` scenarios if they fit into `budget` bytes.
     ///
     /// # Errors
     /// `OutOfMemory` if they cannot be reserved.
     pub fn compute(plan: &Plan, store: &Store, slots: &[Slot], rows: usize, budget: usize) -> Result<Self, Error> {
         let Regions { model_inputs, model_rest, scenario_inputs, scenario_matrices, .. } = &plan.regions;
-        let building = KeptValues { room: Some(0), ..KeptValues::default() };
+        let building = KeptValues::none();
         let sources = Sources { plan, store, slots, kept: &building };
         let mut scratch = Scratch::new(&sources)?;
         scratch.open(&sources);

@@ -4,7 +4,9 @@
 mod crew;
 mod fold;
 mod run;
+mod trace;
 
 pub use crew::Crew;
 pub use fold::KeptValues;
 pub use run::{Call, Counters, Scratch, Sources};
+pub use trace::{StepValue, TraceCall, trace};

@@ -78,18 +78,18 @@ impl Counters {
 
 /// The memory of one scorer: everything that scoring writes, reserved when the scorer is made.
 pub struct Scratch {
-    memory: Vec<f32>,
+    pub(super) memory: Vec<f32>,
     /// Where the aligned part of `memory` begins.
-    base: usize,
+    pub(super) base: usize,
     ids: Vec<u32>,
     offsets: Vec<u32>,
     /// Candidates of a tile of one scenario.
     picked: Vec<u32>,
-    bound: Bound,
+    pub(super) bound: Bound,
     /// The length of each group of sequences of the request.
-    positions: Vec<usize>,
+    pub(super) positions: Vec<usize>,
     /// The scenario whose values, and those of the request that depend on it, are in memory.
-    scenario: Option<usize>,
+    pub(super) scenario: Option<usize>,
     /// Changes whenever the values of the request or the scenario in memory do.
     epoch: u64,
     /// The epoch of the scratch that these values were copied from, as long as they are those.
@@ -140,15 +140,24 @@ impl Scratch {
     /// # Errors
     /// A column that breaks a rule; nothing was computed then.
     pub fn prepare(&mut self, sources: &Sources<'_>, scenario: usize, columns: &[Column<'_>]) -> Result<(), Fault> {
-        self.bound.bind(sources.slots, true, 1, columns)?;
+        self.bind_request(sources, columns)?;
         self.epoch += 1;
-        for (group, slots) in sources.plan.sequences.iter().enumerate() {
-            self.positions[group] = self.bound.positions(columns, slots)?;
-        }
         self.run(sources, Stage::Request, false, Tasks::MAX, columns, Picked::From(0), 1);
         self.load(sources, scenario);
         self.run(sources, Stage::Request, true, Tasks::MAX, columns, Picked::From(0), 1);
         self.counters.requests += 1;
+        Ok(())
+    }
+
+    /// Checks the columns of a request, and finds the length of its sequences.
+    ///
+    /// # Errors
+    /// A column that breaks a rule.
+    pub(super) fn bind_request(&mut self, sources: &Sources<'_>, columns: &[Column<'_>]) -> Result<(), Fault> {
+        self.bound.bind(sources.slots, true, 1, columns)?;
+        for (group, slots) in sources.plan.sequences.iter().enumerate() {
+            self.positions[group] = self.bound.positions(columns, slots)?;
+        }
         Ok(())
     }
 
@@ -385,12 +394,27 @@ impl Scratch {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the one place where everything of a call meets")]
+    #[expect(clippy::too_many_arguments, reason = "a call and the steps of it")]
     fn run(
         &mut self,
         sources: &Sources<'_>,
         stage: Stage,
         is_scenario_bound: bool,
+        asked: Tasks,
+        columns: &[Column<'_>],
+        picked: Picked<'_>,
+        rows: usize,
+    ) {
+        self.run_steps(sources, stage, sources.plan.range(stage, is_scenario_bound), asked, columns, picked, rows);
+    }
+
+    /// Runs the steps at the places `range`, which are of one stage.
+    #[expect(clippy::too_many_arguments, reason = "the one place where everything of a call meets")]
+    pub(super) fn run_steps(
+        &mut self,
+        sources: &Sources<'_>,
+        stage: Stage,
+        range: Range<usize>,
         asked: Tasks,
         columns: &[Column<'_>],
         picked: Picked<'_>,
@@ -422,7 +446,6 @@ impl Scratch {
             offsets,
             counters: &mut counters.features,
         };
-        let range = plan.range(stage, is_scenario_bound);
         let mut one = |context: &mut Context<'_>, place: usize| {
             let step = plan.step(place);
             if step.tasks & asked == 0 {

@@ -3,7 +3,7 @@
 use super::arena::{Arena, block_ends};
 use super::pack::{affine, element, pack};
 use super::schedule::Scheduled;
-use super::{PlanOptions, Stage, Step, StepRows};
+use super::{Placed, PlanOptions, Stage, Step, StepRows};
 use crate::error::{Error, ErrorKind};
 use crate::format::{self, DenseTransform, Description, FeatureKind, RowTransform, Store, TensorId, Vocabulary};
 use crate::network::Rate;
@@ -55,7 +55,9 @@ impl Lowering<'_> {
                 for transfer in &self.arena.transfers[index] {
                     let (input, output) = (self.read(transfer.part, index), transfer.to);
                     let copy = self.plain(Operation::Copy(Copy { input, output }), format!("{}", input.width));
-                    steps.push((self.plan.stages[index], self.step(index, copy)));
+                    let mut step = self.step(index, copy);
+                    step.value = Some(Placed { span: transfer.to, sequence: node.sequence });
+                    steps.push((self.plan.stages[index], step));
                 }
             } else if !matches!(node.op, Op::Slice { .. }) {
                 let lowered = self.node(node, index)?;
@@ -67,7 +69,7 @@ impl Lowering<'_> {
             if in_block[index] && node.sequence.is_none() {
                 let leave = Leave { inside: self.output(index), outside: self.arena.spans[index] };
                 let lowered = self.plain(Operation::Leave(leave), format!("{}", node.width));
-                steps.push((self.plan.stages[index], self.step(index, lowered)));
+                steps.push((self.plan.stages[index], Step { value: None, ..self.step(index, lowered) }));
             }
         }
         for (first, place, _) in &layers {
@@ -99,6 +101,7 @@ impl Lowering<'_> {
                 let enter = Enter { outside: self.arena.spans[value.0], inside };
                 let lowered = self.plain(Operation::Enter(enter), format!("{}", inside.width));
                 let mut step = self.step(start, lowered);
+                step.value = None;
                 step.tasks = self.plan.tasks[start..=end].iter().fold(0, |all, tasks| all | tasks);
                 graph.name(value).clone_into(&mut step.name);
                 steps.push((Stage::Candidate, step));
@@ -412,6 +415,7 @@ impl Lowering<'_> {
         Step {
             operation,
             rows,
+            value: Some(Placed { span: self.output(index), sequence: node.sequence }),
             is_scenario_bound: self.plan.dependents[index],
             rate: self.rates[index],
             tasks: self.plan.tasks[index],

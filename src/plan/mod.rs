@@ -30,7 +30,7 @@ use crate::error::{Error, ErrorKind};
 use crate::format::{Description, Feature, FeatureKind, Store, TensorId};
 use crate::network::graph::{Matrix, Node, Op, Start, Value};
 use crate::network::{Graph, Rate, complete_rates};
-use crate::ops::{Head, Kernels, Operation, Weight};
+use crate::ops::{Head, Kernels, Operation, Span, Weight};
 use arena::Layout;
 use lower::Lowering;
 use schedule::{Scheduled, schedule};
@@ -87,11 +87,21 @@ pub enum StepRows {
     Positions { group: usize, in_block: bool },
 }
 
+/// A value of a step in memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Placed {
+    pub span: Span,
+    /// The group of sequences whose positions are its rows; `None` for a value of one row.
+    pub sequence: Option<usize>,
+}
+
 /// One operation with what `inspect` says of it.
 #[derive(Debug)]
 pub struct Step {
     pub(crate) operation: Operation,
     pub(crate) rows: StepRows,
+    /// Where the value of the step lies right after it; `None` for a step that only moves a value.
+    pub(crate) value: Option<Placed>,
     /// Whether it runs anew for each scenario.
     pub is_scenario_bound: bool,
     pub rate: Rate,

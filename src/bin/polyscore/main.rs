@@ -1,11 +1,14 @@
-//! The command line: `polyscore inspect | check | score | bench`. A file per verb, over the public interface of the crate.
+//! The command line: `polyscore inspect | check | score | bench | diff`. A file per verb, over the public interface of the crate.
 
 mod bench;
 mod check;
+mod compare;
+mod diff;
 mod inspect;
 mod kernels;
 mod requests;
 mod score;
+mod steps;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use polyscore::{Error, ErrorKind, Mode, Model, OpenOptions, Precision};
@@ -30,12 +33,14 @@ Examples:
   polyscore check ranker.safetensors                is this file whole, and does this machine reproduce its scores?
   polyscore score ranker.safetensors requests.jsonl one line of scores per line of requests
   polyscore bench ranker.safetensors --candidates 1,64,500
+  polyscore diff ranker.safetensors --precision-b bf16 --requests requests.jsonl --max-error 1e-3
 
 A request is a line of JSON:
   {\"scenario\": \"feed\", \"request\": {\"age\": 31, \"history\": [7, 9]}, \"candidates\": {\"ad\": [1, 2, 3]}}
 Its scores come back as:
   {\"scores\": {\"ctr\": [0.1, 0.2, 0.3]}}
-Candidates of different scenarios have one each: \"scenarios\": [\"feed\", \"splash\", \"feed\"]";
+Candidates of different scenarios have one each: \"scenarios\": [\"feed\", \"splash\", \"feed\"]
+What happened, for diff: \"labels\": {\"ctr\": [0, 1, null]}";
 
 #[derive(Subcommand)]
 enum Verb {
@@ -49,6 +54,8 @@ enum Verb {
     Bench(bench::Arguments),
     /// Measure the dense kernels against what this CPU gives at most
     Kernels(kernels::Arguments),
+    /// Compares the scores of two models, or of one opened in two ways, and finds the steps that differ
+    Diff(diff::Arguments),
 }
 
 /// Options of all verbs that open a model.
@@ -162,6 +169,7 @@ fn main() -> ExitCode {
         Verb::Score(arguments) => score::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Kernels(arguments) => kernels::run(&arguments),
+        Verb::Diff(arguments) => diff::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,6 @@
 //! Requests as lines of JSON, and the columns that the engine reads.
 
-use polyscore::description::{Feature, FeatureKind, ValueKind};
+use polyscore::description::{Feature, FeatureKind, GoldenColumn, GoldenRequest, GoldenValues, ValueKind};
 use polyscore::{Column, Fault, Model, Scorer, Values};
 use serde_json::{Map, Value};
 
@@ -27,6 +27,36 @@ pub struct Request {
     pub count: usize,
     /// The tasks that the line asks for; `None` if it does not say.
     pub tasks: Option<Vec<u32>>,
+    /// What happened, for each task that the line says it of.
+    pub labels: Vec<(u32, Labels)>,
+}
+
+/// Whether each candidate was clicked, bought and so on; `None` where that is not known.
+pub type Labels = Vec<Option<bool>>;
+
+impl From<GoldenRequest> for Request {
+    fn from(golden: GoldenRequest) -> Self {
+        let own = |columns: Vec<GoldenColumn>| {
+            let column = |GoldenColumn { feature, values, row_offsets }| {
+                let values = match values {
+                    GoldenValues::I64(values) => Stored::Integers(values),
+                    GoldenValues::F32(values) => Stored::Numbers(values),
+                    GoldenValues::Text { bytes, offsets } => Stored::Texts(bytes, offsets),
+                };
+                Owned { feature, values, row_offsets }
+            };
+            columns.into_iter().map(column).collect()
+        };
+        Self {
+            scenario: golden.scenario,
+            scenarios: None,
+            request: own(golden.request),
+            candidates: own(golden.candidate),
+            count: golden.candidates,
+            tasks: None,
+            labels: Vec::new(),
+        }
+    }
 }
 
 impl Request {
@@ -65,9 +95,11 @@ pub fn parse(model: &Model, line: &str) -> Result<Request, String> {
     let Value::Object(object) = value else {
         return Err("expected an object".to_owned());
     };
-    let known = ["scenario", "scenarios", "request", "candidates", "tasks"];
+    let known = ["scenario", "scenarios", "request", "candidates", "tasks", "labels"];
     if let Some(key) = object.keys().find(|key| !known.contains(&key.as_str())) {
-        return Err(format!("{key}: is not known; a request has scenario, scenarios, request, candidates and tasks"));
+        return Err(format!(
+            "{key}: is not known; a request has scenario, scenarios, request, candidates, tasks and labels"
+        ));
     }
     let scenario = match object.get("scenario") {
         None => None,
@@ -116,7 +148,8 @@ pub fn parse(model: &Model, line: &str) -> Result<Request, String> {
             .collect::<Result<Vec<Owned>, String>>()
     };
     let (request, candidates) = (columns("request", request)?, columns("candidates", candidates)?);
-    Ok(Request { scenario, scenarios, request, candidates, count, tasks })
+    let labels = object.get("labels").map(|labels| parse_labels(model, labels, count)).transpose()?.unwrap_or_default();
+    Ok(Request { scenario, scenarios, request, candidates, count, tasks, labels })
 }
 
 /// The index of a scenario; one that the model does not know has none.
@@ -145,6 +178,25 @@ fn parse_tasks(model: &Model, tasks: &Value) -> Result<Vec<u32>, String> {
         model.task(name).ok_or_else(|| format!("tasks[{i}]: `{name}` is not a task of the model"))
     };
     names.iter().enumerate().map(index).collect()
+}
+
+fn parse_labels(model: &Model, labels: &Value, count: usize) -> Result<Vec<(u32, Labels)>, String> {
+    let by_task = labels.as_object().ok_or("labels: expected an object of tasks")?;
+    let label = |name: &str, (i, value): (usize, &Value)| match (value, value.as_f64()) {
+        (Value::Null, _) => Ok(None),
+        (_, Some(0.0)) => Ok(Some(false)),
+        (_, Some(1.0)) => Ok(Some(true)),
+        _ => Err(format!("labels.{name}[{i}]: expected 0, 1 or null")),
+    };
+    let of_task = |(name, values): (&String, &Value)| {
+        let task = model.task(name).ok_or_else(|| format!("labels.{name}: is not a task of the model"))?;
+        let values = values.as_array().ok_or_else(|| format!("labels.{name}: expected an array, one per candidate"))?;
+        if values.len() != count {
+            return Err(format!("labels.{name}: has {} labels for {count} candidates", values.len()));
+        }
+        Ok((task, values.iter().enumerate().map(|value| label(name, value)).collect::<Result<Labels, String>>()?))
+    };
+    by_task.iter().map(of_task).collect()
 }
 
 /// `rows` are the entries of a column: a value each, or an array for a bag, several ids or a wide dense feature.
@@ -260,5 +312,5 @@ pub fn random(model: &Model, count: usize, random: &mut fastrand::Rng) -> Reques
         side.push(Owned { feature: slot as u32, values, row_offsets: is_bag.then_some(offsets) });
     }
     let scenario = (!description.scenarios.is_empty()).then(|| random.u32(..description.scenarios.len() as u32));
-    Request { scenario, scenarios: None, request, candidates, count, tasks: None }
+    Request { scenario, scenarios: None, request, candidates, count, tasks: None, labels: Vec::new() }
 }

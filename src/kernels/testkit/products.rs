@@ -326,7 +326,8 @@ fn a_layer_without_inputs_is_its_start() {
         let (start, output) = (span(0, width, width), span(rows * width, width, width));
         let (input, weight) = (span(0, 0, 0), span(0, 0, 0));
         let activation = Activation::Identity;
-        let call = Generated { input, weight, outside: None, start: Start::Span(start), addend: None, output, activation };
+        let call =
+            Generated { input, weight, outside: None, start: Start::Span(start), addend: None, output, activation };
         for kernels in Kernels::available() {
             let mut memory = memory(rows * width, 2 * rows * width);
             kernels.generated(&mut memory, rows, &call);
