@@ -82,7 +82,8 @@ typedef struct polyscore_open_options {
      */
     uint32_t mode;
     /*
-     The type in which dense weights are held. 0: as stored. 1: f32. 2: f16. 3: bf16.
+     The type in which dense weights are held. 0: as stored. 1: f32. 2: f16. 3: bf16. 4: int12. 5: int8. 6: for each layer
+     the fastest with which the golden scores stay within `max_error`, or 1e-3, of those in f32; opening takes longer.
      */
     uint32_t precision;
     /*
@@ -98,12 +99,12 @@ typedef struct polyscore_open_options {
      */
     uint32_t reserved;
     /*
-     The kernel set: "scalar", "portable" or "avx2". NULL: `POLYSCORE_ISA` of the environment, else the best of the CPU.
+     The kernel set: "scalar", "portable", "avx2", "avx512", "avx512bf16" or "amx". NULL: `POLYSCORE_ISA` of the environment, else the best of the CPU.
      */
     const char *isa;
     /*
-     The largest difference from the golden scores that is accepted. 0: the tolerance of the file, or for f16 and bf16
-     what these usually need.
+     The largest difference from the golden scores that is accepted. 0: the tolerance of the file, or for other
+     types than f32 what these usually need.
      */
     double max_error;
     /*

@@ -68,6 +68,7 @@ mod plan;
 mod pool;
 mod request;
 mod scorer;
+mod tuning;
 
 /// The types of a [`Description`].
 pub mod description {
@@ -87,6 +88,7 @@ pub use plan::{Plan, Precision, Stage, Step, StepRows};
 pub use pool::{Executor, MAX_THREADS, Pool};
 pub use request::{Column, Values};
 pub use scorer::Scorer;
+pub use tuning::{Measured, Tuning};
 
 /// What `polyscore kernels` prints.
 #[cfg(feature = "cli")]

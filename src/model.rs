@@ -5,12 +5,13 @@ use crate::exec::{KeptValues, Scratch, Sources, StepValue, TraceCall, trace};
 use crate::format::{
     Description, GoldenColumn, GoldenRequest, GoldenValues, Mode, Store, StoreOptions, Tensor, TensorId,
 };
-use crate::network;
+use crate::network::{self, Graph};
 use crate::ops::Kernels;
 use crate::plan::{DEFAULT_TILE, MAX_TILE, Plan, PlanOptions, Precision};
 use crate::pool::Pool;
 use crate::request::{Column, Slot, Values};
 use crate::scorer::Scorer;
+use crate::tuning::Tuning;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,8 +23,14 @@ pub struct OpenOptions {
     pub mode: Mode,
     /// The type in which dense weights are held; `None` keeps what is stored.
     pub precision: Option<Precision>,
+    /// The types of single dense weights, by the names of their tensors; they go before `precision`.
+    pub layers: BTreeMap<String, Precision>,
+    /// Whether every dense layer gets the fastest type with which the golden scores stay within `max_error`, 1e-3 if that is
+    /// `None`, of those in f32: see [`Tuning`]. It takes about three openings per layer; `precision` and `layers` are not
+    /// used. A file without golden requests is refused.
+    pub auto: bool,
     /// The largest difference from the golden scores that is accepted. `None`: the tolerance that the file states for the
-    /// stored precision and f32; 5e-3 for f16 and 2e-2 for bf16, if that is more. Finite and not negative.
+    /// stored precision and f32; 5e-3 for f16 and int12, 2e-2 for bf16 and 5e-2 for int8, if that is more. Finite and not negative.
     pub max_error: Option<f64>,
     /// The kernel set: `scalar`, `portable`, `avx2` or `avx512`. `None`: `POLYSCORE_ISA`, else the best of this CPU.
     pub isa: Option<String>,
@@ -46,6 +53,8 @@ impl Default for OpenOptions {
         Self {
             mode: store.mode,
             precision: None,
+            layers: BTreeMap::new(),
+            auto: false,
             max_error: None,
             isa: None,
             split: true,
@@ -96,9 +105,88 @@ pub enum KeptScenarios {
     PerScorer(usize),
 }
 
+/// A file that was read and checked, before it is planned.
+pub(crate) struct Source {
+    store: Arc<Store>,
+    description: Arc<Description>,
+    tables: Vec<Option<TensorId>>,
+    golden: Vec<GoldenRequest>,
+    graph: Graph,
+    kernels: &'static Kernels,
+}
+
+impl Source {
+    pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Source, Error> {
+        let kernels = choose_kernels(options.isa.as_deref())?;
+        if options.tile > MAX_TILE {
+            let detail = format!("is {}, at most {MAX_TILE} candidates fit a tile", options.tile);
+            return Err(Error::new(ErrorKind::InvalidArgument, "tile", detail));
+        }
+        if let Some(bound) = options.max_error.filter(|bound| !(bound.is_finite() && *bound >= 0.0)) {
+            let detail = format!("is {bound}, not a finite number from 0 on");
+            return Err(Error::new(ErrorKind::InvalidArgument, "max_error", detail));
+        }
+        let OpenOptions { mode, max_bytes, max_header_bytes, .. } = *options;
+        let store = Store::open(path, &StoreOptions { mode, max_bytes, max_header_bytes })?;
+        let description = Description::parse(store.description_json())?;
+        let tables = description.check_tables(&store)?;
+        let (golden, golden_tensors) = description.golden_requests(&store)?;
+        let (graph, weights) = network::build(&description, &store, &tables)?;
+        let claimed = tables.iter().flatten().chain(&weights).chain(&golden_tensors);
+        store.check_claimed(claimed.copied())?;
+        check_finite_tables(&store, &tables)?;
+        for layer in options.layers.keys() {
+            let is_weight = store.find(layer).is_some_and(|id| weights.contains(&id));
+            if !is_weight {
+                return Err(Error::new(ErrorKind::InvalidArgument, layer, "is no weight of the model"));
+            }
+        }
+        Ok(Source { store: Arc::new(store), description: Arc::new(description), tables, golden, graph, kernels })
+    }
+
+    /// The model, its golden requests not yet replayed.
+    pub fn model(&self, options: &OpenOptions) -> Result<Model, Error> {
+        let Self { store, description, tables, graph, kernels, .. } = self;
+        let tile = if options.tile == 0 { DEFAULT_TILE } else { options.tile };
+        let OpenOptions { precision, split, .. } = *options;
+        let plan_options = PlanOptions { precision, layers: options.layers.clone(), split, tile };
+        let plan = Plan::new(description, store, tables, graph, kernels, &plan_options)?;
+        let slots: Vec<Slot> = description.features.iter().map(Slot::of).collect();
+        let kept = KeptValues::compute(&plan, store, &slots, description.scenario_rows, options.scenario_bytes)?;
+        let (description, store) = (Arc::clone(description), Arc::clone(store));
+        Ok(Model { inner: Arc::new(Inner { description, store, plan, slots, kept }), golden: None })
+    }
+
+    /// The precisions with which the golden scores stay within the bound of `options`.
+    fn tune(&self, options: &OpenOptions) -> Result<Tuning, Error> {
+        if self.golden.is_empty() {
+            let detail = "precisions are chosen by golden requests, and the file has none";
+            return Err(Error::new(ErrorKind::Unsupported, "precision", detail));
+        }
+        let bound = options.max_error.unwrap_or(AUTO_BOUND);
+        let mut run = |model: &Model| {
+            let requests = self.golden.iter().enumerate();
+            let scores = requests.map(|(index, request)| model.score_golden(index, request));
+            Ok(scores.collect::<Result<Vec<_>, Error>>()?.concat())
+        };
+        let mut figure = |expected: &[f32], scores: &[f32]| largest_error(expected, scores) / bound;
+        Tuning::of(self, options, &mut run, &mut figure)
+    }
+}
+
+/// The largest difference of two lists of scores; infinite where one is not finite.
+fn largest_error(expected: &[f32], scores: &[f32]) -> f64 {
+    let error = |(expected, score): (&f32, &f32)| (f64::from(*expected) - f64::from(*score)).abs();
+    let larger = |a: f64, b: f64| if b > a || b.is_nan() { if b.is_nan() { f64::INFINITY } else { b } } else { a };
+    expected.iter().zip(scores).map(error).fold(0.0, larger)
+}
+
+/// What `auto` keeps where no bound is given.
+const AUTO_BOUND: f64 = 1e-3;
+
 pub(crate) struct Inner {
-    pub description: Description,
-    store: Store,
+    pub description: Arc<Description>,
+    store: Arc<Store>,
     plan: Plan,
     slots: Vec<Slot>,
     kept: KeptValues,
@@ -128,37 +216,15 @@ impl Model {
     /// # Errors
     /// The first thing that is wrong, by name; see [`ErrorKind`]. Nothing is kept of a file that is refused.
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Model, Error> {
-        let kernels = choose_kernels(options.isa.as_deref())?;
-        if options.tile > MAX_TILE {
-            let detail = format!("is {}, at most {MAX_TILE} candidates fit a tile", options.tile);
-            return Err(Error::new(ErrorKind::InvalidArgument, "tile", detail));
-        }
-        if let Some(bound) = options.max_error.filter(|bound| !(bound.is_finite() && *bound >= 0.0)) {
-            let detail = format!("is {bound}, not a finite number from 0 on");
-            return Err(Error::new(ErrorKind::InvalidArgument, "max_error", detail));
-        }
-        let tile = if options.tile == 0 { DEFAULT_TILE } else { options.tile };
-        let plan_options =
-            PlanOptions { precision: options.precision, layers: BTreeMap::new(), split: options.split, tile };
-
-        let OpenOptions { mode, max_bytes, max_header_bytes, .. } = *options;
-        let store = Store::open(path, &StoreOptions { mode, max_bytes, max_header_bytes })?;
-        let description = Description::parse(store.description_json())?;
-        let tables = description.check_tables(&store)?;
-        let (golden, golden_tensors) = description.golden_requests(&store)?;
-        let (graph, weights) = network::build(&description, &store, &tables)?;
-        let claimed = tables.iter().flatten().chain(&weights).chain(&golden_tensors);
-        store.check_claimed(claimed.copied())?;
-        check_finite_tables(&store, &tables)?;
-
-        let plan = Plan::new(&description, &store, &tables, &graph, kernels, &plan_options)?;
-        let slots: Vec<Slot> = description.features.iter().map(Slot::of).collect();
-        let kept = KeptValues::compute(&plan, &store, &slots, description.scenario_rows, options.scenario_bytes)?;
-        let inner = Inner { description, store, plan, slots, kept };
-        inner.store.check_unchanged()?;
-
-        let mut model = Model { inner: Arc::new(inner), golden: None };
-        model.golden = model.replay(&golden, options)?;
+        let source = Source::open(path, options)?;
+        let chosen = if options.auto { Some(source.tune(options)?) } else { None };
+        let options = match chosen {
+            Some(tuning) => &OpenOptions { precision: None, layers: tuning.layers, ..options.clone() },
+            None => options,
+        };
+        let mut model = source.model(options)?;
+        source.store.check_unchanged()?;
+        model.golden = model.replay(&source.golden, options)?;
         Ok(model)
     }
 
@@ -280,21 +346,27 @@ impl Model {
         }
     }
 
+    /// The scores of a golden request, of all tasks.
+    fn score_golden(&self, index: usize, request: &GoldenRequest) -> Result<Vec<f32>, Error> {
+        let subject =
+            |error: Error| Error::new(ErrorKind::Golden, format!("golden.requests[{index}]"), error.to_string());
+        let mut scorer = self.scorer()?;
+        let mut scores = vec![0.0; self.inner.description.tasks.len() * request.candidates];
+        scorer
+            .prepare(request.scenario, &views(&request.request))
+            .and_then(|()| scorer.score(request.candidates, &views(&request.candidate), None, &mut scores))
+            .map_err(|fault| subject(scorer.explain(fault)))?;
+        Ok(scores)
+    }
+
     fn replay(&self, golden: &[GoldenRequest], options: &OpenOptions) -> Result<Option<GoldenReport>, Error> {
         let Some(described) = &self.inner.description.golden else {
             return Ok(None);
         };
         let bound = golden_bound(described.tolerance, options);
-        let mut scorer = self.scorer()?;
         let mut report = GoldenReport { requests: golden.len(), scores: 0, max_error: 0.0, bound };
         for (index, request) in golden.iter().enumerate() {
-            let subject =
-                |error: Error| Error::new(ErrorKind::Golden, format!("golden.requests[{index}]"), error.to_string());
-            let mut scores = vec![0.0; self.inner.description.tasks.len() * request.candidates];
-            scorer
-                .prepare(request.scenario, &views(&request.request))
-                .and_then(|()| scorer.score(request.candidates, &views(&request.candidate), None, &mut scores))
-                .map_err(|fault| subject(scorer.explain(fault)))?;
+            let scores = self.score_golden(index, request)?;
             for (task, expected) in request.scores.iter().enumerate() {
                 let start = task * request.candidates;
                 for (candidate, (score, expected)) in scores[start..].iter().zip(expected).enumerate() {
@@ -330,14 +402,14 @@ fn views(columns: &[GoldenColumn]) -> Vec<Column<'_>> {
 }
 
 fn golden_bound(tolerance: f64, options: &OpenOptions) -> f64 {
-    let usual = match options.precision {
-        None | Some(Precision::F32) => 0.0,
-        Some(Precision::Int12) => 5e-3,
-        Some(Precision::F16) => 5e-3,
-        Some(Precision::Bf16) => 2e-2,
-        Some(Precision::Int8) => 5e-2,
+    let usual = |precision: &Precision| match precision {
+        Precision::F32 => 0.0,
+        Precision::F16 | Precision::Int12 => 5e-3,
+        Precision::Bf16 => 2e-2,
+        Precision::Int8 => 5e-2,
     };
-    options.max_error.unwrap_or(tolerance.max(usual))
+    let used = options.precision.iter().chain(options.layers.values());
+    options.max_error.unwrap_or(used.map(usual).fold(tolerance, f64::max))
 }
 
 /// The kernel set of an option, else of the environment, else of the CPU.

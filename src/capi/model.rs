@@ -25,7 +25,8 @@ pub struct polyscore_open_options {
     pub struct_size: u32,
     /// How the file is held. 0: mapped, tables are read in place. 1: a private snapshot. 2: a copy in memory.
     pub mode: u32,
-    /// The type in which dense weights are held. 0: as stored. 1: f32. 2: f16. 3: bf16.
+    /// The type in which dense weights are held. 0: as stored. 1: f32. 2: f16. 3: bf16. 4: int12. 5: int8. 6: for each layer
+    /// the fastest with which the golden scores stay within `max_error`, or 1e-3, of those in f32; opening takes longer.
     pub precision: u32,
     /// 1 keeps request-constant work in `score`; the scores have the same bits. 0 hoists it into `prepare`.
     pub no_split: u32,
@@ -33,10 +34,10 @@ pub struct polyscore_open_options {
     pub tile: u32,
     /// Zero.
     pub reserved: u32,
-    /// The kernel set: "scalar", "portable" or "avx2". NULL: `POLYSCORE_ISA` of the environment, else the best of the CPU.
+    /// The kernel set: "scalar", "portable", "avx2", "avx512", "avx512bf16" or "amx". NULL: `POLYSCORE_ISA` of the environment, else the best of the CPU.
     pub isa: *const c_char,
-    /// The largest difference from the golden scores that is accepted. 0: the tolerance of the file, or for f16 and bf16
-    /// what these usually need.
+    /// The largest difference from the golden scores that is accepted. 0: the tolerance of the file, or for other
+    /// types than f32 what these usually need.
     pub max_error: f64,
     /// The largest model in bytes. 0: 1 TiB.
     pub max_bytes: u64,
@@ -169,6 +170,10 @@ fn options(given: Option<polyscore_open_options>) -> Result<OpenOptions, Failure
         3 => Some(Precision::Bf16),
         4 => Some(Precision::Int12),
         5 => Some(Precision::Int8),
+        6 => {
+            options.auto = true;
+            None
+        }
         _ => return invalid("precision"),
     };
     options.split = match given.no_split {

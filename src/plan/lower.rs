@@ -420,6 +420,12 @@ impl Lowering<'_> {
             rate: self.rates[index],
             tasks: self.plan.tasks[index],
             name: node.name.clone(),
+            tensor: match &node.op {
+                Op::Product { matrix: Matrix::Layer(layer, _), .. } => {
+                    Some(self.store.tensor(layer.weight).name.to_owned())
+                }
+                _ => None,
+            },
             shape,
             kernel,
             bytes,

@@ -108,6 +108,8 @@ pub struct Step {
     /// The tasks that need the step.
     pub tasks: Tasks,
     pub name: String,
+    /// The weight tensor of a dense layer.
+    pub tensor: Option<String>,
     pub shape: String,
     pub kernel: String,
     /// Weights that the step reads: packed panels, or the table that it gathers from.
@@ -255,6 +257,20 @@ impl Plan {
     pub(crate) fn block(&self, place: usize, end: usize) -> Range<usize> {
         let length = self.steps[place..end].iter().take_while(|step| step.is_in_block()).count();
         place..place + length
+    }
+
+    /// The dense layers that are held in integers, by the names of their tensors, with their multiply-adds of one request with
+    /// one candidate.
+    pub fn quantized_layers(&self) -> BTreeMap<String, usize> {
+        let mut layers = BTreeMap::new();
+        for (_, step) in self.steps() {
+            if let (Some(tensor), Operation::Dense(dense)) = (&step.tensor, &step.operation)
+                && dense.weights.weight_type().largest() > 0
+            {
+                *layers.entry(tensor.clone()).or_default() += step.multiply_adds;
+            }
+        }
+        layers
     }
 
     /// Bytes of packed dense weights.

@@ -63,7 +63,7 @@ enum Verb {
 struct Open {
     /// The model: a .safetensors file, or the .safetensors.index.json of a sharded set
     model: PathBuf,
-    /// Kernel set: scalar, portable, avx2 or avx512 [default: the environment's POLYSCORE_ISA, else the best of the CPU]
+    /// Kernel set: scalar, portable, avx2, avx512, avx512bf16 or amx [default: the environment's POLYSCORE_ISA, else the best of the CPU]
     #[arg(long)]
     isa: Option<String>,
     /// Type in which dense weights are held [default: as stored]
@@ -93,6 +93,21 @@ enum PrecisionName {
     Bf16,
     Int12,
     Int8,
+    /// For each layer the fastest within --max-error, or 1e-3
+    Auto,
+}
+
+impl PrecisionName {
+    fn precision(self) -> Option<Precision> {
+        match self {
+            PrecisionName::F32 => Some(Precision::F32),
+            PrecisionName::F16 => Some(Precision::F16),
+            PrecisionName::Bf16 => Some(Precision::Bf16),
+            PrecisionName::Int12 => Some(Precision::Int12),
+            PrecisionName::Int8 => Some(Precision::Int8),
+            PrecisionName::Auto => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -110,13 +125,8 @@ impl Open {
                 ModeName::Snapshot => Mode::Snapshot,
                 ModeName::Copy => Mode::Copy,
             },
-            precision: self.precision.map(|name| match name {
-                PrecisionName::F32 => Precision::F32,
-                PrecisionName::F16 => Precision::F16,
-                PrecisionName::Bf16 => Precision::Bf16,
-                PrecisionName::Int12 => Precision::Int12,
-                PrecisionName::Int8 => Precision::Int8,
-            }),
+            precision: self.precision.and_then(PrecisionName::precision),
+            auto: matches!(self.precision, Some(PrecisionName::Auto)),
             max_error: self.max_error,
             isa: self.isa.clone(),
             split: !self.no_split,

@@ -20,8 +20,14 @@ public final class Options {
         F32,
         /** IEEE 16-bit floats. */
         F16,
-        /** bfloat16. */
-        BF16
+        /** bfloat16 weights and inputs of layers. */
+        BF16,
+        /** Integers of 12 bits, with exact sums. */
+        INT12,
+        /** Integers of 8 bits, with exact sums. */
+        INT8,
+        /** For each layer the fastest with which the golden scores stay within the accepted error, or 1e-3. */
+        AUTO
     }
 
     private Mode mode = Mode.MAP;
