@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each layer of `src` may import from the crate.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     ("error", &[]),
     ("kernels", &[]),
     ("pool", &["error"]),
@@ -14,7 +14,8 @@ const LAYERS: [(&str, &[&str]); 12] = [
     ("network", &["error", "format", "ops"]),
     ("plan", &["error", "format", "network", "ops"]),
     ("exec", &["error", "format", "ops", "plan", "pool", "request"]),
-    ("model", &["error", "exec", "format", "network", "ops", "plan", "pool", "request", "scorer"]),
+    ("model", &["error", "exec", "format", "network", "ops", "plan", "pool", "request", "scorer", "tuning"]),
+    ("tuning", &["error", "model", "plan"]),
     ("scorer", &["error", "exec", "model", "pool", "request"]),
     ("capi", &["error", "exec", "format", "model", "ops", "plan", "pool", "request", "scorer"]),
 ];

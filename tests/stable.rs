@@ -2,18 +2,21 @@
 
 mod zoo;
 
-use polyscore::{ErrorKind, Fault, KeptScenarios, Mode, Model, OpenOptions, Subject};
+use polyscore::{ErrorKind, Fault, KeptScenarios, Mode, Model, OpenOptions, Precision, Subject};
 use zoo::{Request, bits};
 
+/// The kernel sets of this CPU.
 fn isas() -> Vec<String> {
-    ["scalar", "portable", "avx2"].into_iter().filter(|isa| *isa != "avx2" || has_avx2()).map(str::to_owned).collect()
-}
-
-fn has_avx2() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
+    let path = zoo::named("mmoe").path;
+    let has = |isa: &&str| match Model::open(&path, &options(isa)) {
+        Ok(model) => model.plan().isa() == *isa,
+        Err(error) if error.kind() == ErrorKind::Unsupported => false,
+        Err(error) => panic!("{isa}: {error}"),
+    };
+    let known = ["scalar", "portable", "avx2", "avx512", "avx512bf16", "amx", "neon"];
+    let isas: Vec<String> = known.iter().filter(|isa| has(isa)).map(|isa| (*isa).to_owned()).collect();
+    assert!(isas.len() >= 2, "{isas:?}");
+    isas
 }
 
 fn options(isa: &str) -> OpenOptions {
@@ -53,6 +56,44 @@ fn every_instruction_set_split_tile_and_mode_gives_the_same_bits() {
             assert_eq!(bits(&scores), bits(expected), "{} with {options:?}", zoo.name);
         }
     });
+}
+
+#[test]
+fn quantised_layers_have_the_same_bits_everywhere() {
+    for precision in [Precision::F16, Precision::Int12, Precision::Int8] {
+        let usual = OpenOptions { precision: Some(precision), max_error: Some(1.0), ..OpenOptions::default() };
+        let mut variants: Vec<OpenOptions> =
+            isas().into_iter().map(|isa| OpenOptions { isa: Some(isa), ..usual.clone() }).collect();
+        variants.push(OpenOptions { split: false, ..usual.clone() });
+        variants.extend([1, 7, 500].map(|tile| OpenOptions { tile, ..usual.clone() }));
+        variants.push(OpenOptions { split: false, tile: 5, isa: Some("scalar".to_owned()), ..usual.clone() });
+        for zoo in zoo::all() {
+            let (exact, model) = (zoo.open(&OpenOptions::default()), zoo.open(&usual));
+            for (seed, candidates) in [(1, 1), (5, 70), (6, 131)] {
+                let request = Request::random(&model, seed, candidates);
+                let expected = request.scores(&model, None);
+                // It is another precision, and it is near.
+                let exact = request.scores(&exact, None);
+                let furthest = exact.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(furthest < 0.3, "{} {precision:?}: {furthest}", zoo.name);
+                for options in &variants {
+                    let scores = request.scores(&zoo.open(options), None);
+                    assert_eq!(bits(&scores), bits(&expected), "{} with {options:?}", zoo.name);
+                }
+                let tasks = model.description().tasks.len() as u32;
+                for task in 0..tasks {
+                    let alone = request.scores(&model, Some(&[task]));
+                    let all = &expected[task as usize * candidates..][..candidates];
+                    assert_eq!(bits(&alone), bits(all), "{} {precision:?} task {task}", zoo.name);
+                }
+                let picked: Vec<usize> = (0..candidates).rev().step_by(3).collect();
+                let some = request.pick(&picked).scores(&model, None);
+                let moved = (0..tasks as usize).flat_map(|task| picked.iter().map(move |i| task * candidates + i));
+                let moved: Vec<f32> = moved.map(|place| expected[place]).collect();
+                assert_eq!(bits(&some), bits(&moved), "{} {precision:?} in another order", zoo.name);
+            }
+        }
+    }
 }
 
 #[test]
