@@ -224,15 +224,29 @@ mod present {
                                 let first = row + block * BLOCK;
                                 let last = (rows - first).min(BLOCK);
                                 let tiles = to.add(2 * block);
-                                for r in 0..last {
-                                    let sum = $load(tiles.cast::<[i32; PANEL]>().add(r).cast());
-                                    let (row, panels) = (first + r, panels - panel);
-                                    if panels > 1 {
-                                        let sums = [[sum, $load(tiles.add(1).cast::<[i32; PANEL]>().add(r).cast())]];
-                                        inputs.finish::<Avx512, $kind, 1, 2>(memory, row, panel, &layer, weights, sums);
-                                    } else {
-                                        inputs.finish::<Avx512, $kind, 1, 1>(memory, row, panel, &layer, weights, [[sum]]);
+                                let from = tiles.cast::<[i32; PANEL]>();
+                                if panel + 1 == panels {
+                                    for r in 0..last {
+                                        let sums = [[$load(from.add(r).cast())]];
+                                        inputs.finish::<Avx512, $kind, 1, 1>(memory, first + r, panel, &layer, weights, sums);
                                     }
+                                    continue;
+                                }
+                                let mut r = 0;
+                                while r + 4 <= last {
+                                    let sums = [
+                                        [$load(from.add(r).cast()), $load(from.add(r + BLOCK).cast())],
+                                        [$load(from.add(r + 1).cast()), $load(from.add(r + 1 + BLOCK).cast())],
+                                        [$load(from.add(r + 2).cast()), $load(from.add(r + 2 + BLOCK).cast())],
+                                        [$load(from.add(r + 3).cast()), $load(from.add(r + 3 + BLOCK).cast())],
+                                    ];
+                                    inputs.finish::<Avx512, $kind, 4, 2>(memory, first + r, panel, &layer, weights, sums);
+                                    r += 4;
+                                }
+                                while r < last {
+                                    let sums = [[$load(from.add(r).cast()), $load(from.add(r + BLOCK).cast())]];
+                                    inputs.finish::<Avx512, $kind, 1, 2>(memory, first + r, panel, &layer, weights, sums);
+                                    r += 1;
                                 }
                             }
                         }

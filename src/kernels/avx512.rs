@@ -288,6 +288,12 @@ mod present {
         }
 
         #[inline(always)]
+        unsafe fn largest(self) -> f32 {
+            // SAFETY: as said above.
+            unsafe { _mm512_reduce_max_ps(self.0) }
+        }
+
+        #[inline(always)]
         unsafe fn store_trees(sums: [Self; 4], to: *mut f32) {
             // SAFETY: as said above.
             unsafe {
@@ -341,6 +347,9 @@ mod present {
         unsafe fn floats(sums: __m512i, zero: i32, totals: *const i32) -> Self {
             // SAFETY: as said above.
             unsafe {
+                if zero == 0 {
+                    return Self(_mm512_cvtepi32_ps(sums));
+                }
                 let shift = _mm512_mullo_epi32(_mm512_set1_epi32(zero), _mm512_loadu_si512(totals.cast()));
                 Self(_mm512_cvtepi32_ps(_mm512_sub_epi32(sums, shift)))
             }

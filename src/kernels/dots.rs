@@ -60,7 +60,7 @@ impl Kind for Bytes {
                 (least, largest) = (x.min(least), x.max(largest));
                 taint = x.fma(L::splat(0.0), taint);
             }
-            let (least, largest) = (-across::<L>(least.negate()), across::<L>(largest));
+            let (least, largest) = (-least.negate().largest(), largest.largest());
             let range = largest - least;
             let per_step = if range > 0.0 { steps / range } else { 0.0 };
             let zero = (-least * per_step).round_ties_even();
@@ -103,7 +103,7 @@ unsafe fn factor_of_words<L: Lanes>(from: *const f32, width: usize, steps: f32) 
             largest = x.abs().max(largest);
             taint = x.fma(L::splat(0.0), taint);
         }
-        let largest = across::<L>(largest);
+        let largest = largest.largest();
         (L::splat(if largest > 0.0 { steps / largest } else { 0.0 }), largest / steps + taint.tree())
     }
 }
@@ -162,23 +162,6 @@ pub unsafe fn pair(word: *const u8) -> [f32; 2] {
     // SAFETY: the caller's promise.
     let bits = unsafe { word.cast::<u32>().read_unaligned() };
     [f32::from_bits(bits << 16), f32::from_bits(bits & 0xffff_0000)]
-}
-
-/// The largest lane.
-///
-/// # Safety
-/// As [`Lanes`].
-#[inline(always)]
-unsafe fn across<L: Lanes>(x: L) -> f32 {
-    let mut lanes = [0.0f32; 16];
-    // SAFETY: the caller's promise; there are 16 lanes.
-    unsafe { x.store(lanes.as_mut_ptr()) };
-    for half in [8, 4, 2, 1] {
-        for lane in 0..half {
-            lanes[lane] = if lanes[lane] > lanes[lane + half] { lanes[lane] } else { lanes[lane + half] };
-        }
-    }
-    lanes[0]
 }
 
 /// Sums of products of one kind, 16 outputs at a time.

@@ -71,6 +71,18 @@ pub trait Lanes: Copy {
     unsafe fn split(self) -> (Self, Self);
     /// Lanes added by the tree 8, 4, 2, 1.
     unsafe fn tree(self) -> f32;
+    /// The largest lane; anything if one is NaN.
+    unsafe fn largest(self) -> f32 {
+        let mut lanes = [0.0f32; 16];
+        // SAFETY: the caller's promise; there are 16 lanes.
+        unsafe { self.store(lanes.as_mut_ptr()) };
+        for half in [8, 4, 2, 1] {
+            for lane in 0..half {
+                lanes[lane] = if lanes[lane] > lanes[lane + half] { lanes[lane] } else { lanes[lane + half] };
+            }
+        }
+        lanes[0]
+    }
     /// The four trees, one after the other.
     unsafe fn store_trees(sums: [Self; 4], to: *mut f32);
     /// Asks for the cache line at `from`.
