@@ -91,7 +91,6 @@ pub use scorer::Scorer;
 pub use tuning::{Measured, Tuning};
 
 /// What `polyscore kernels` prints.
-#[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod meter {
     pub use crate::kernels::meter::{Measured, measure};

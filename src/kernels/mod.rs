@@ -18,7 +18,6 @@ mod dots;
 mod functions;
 mod lanes;
 mod list;
-#[cfg(feature = "cli")]
 pub mod meter;
 mod panels;
 mod places;
