@@ -206,10 +206,17 @@ def refer(tensor: Any, file: pathlib.Path, name: str) -> None:
 
 
 def quantize(path: pathlib.Path) -> pathlib.Path:
-    """The graph with its layers in int8 as ONNX Runtime makes it: weights per output channel, activations per call."""
+    """The graph with its layers in int8 as ONNX Runtime makes it: weights per output channel, activations per call.
+
+    Signed weights run twice as fast as unsigned ones. What is multiplied by no matrix of weights stays float.
+    """
+    import onnx
     import onnxruntime.quantization as quantization
 
     made = path.with_suffix(".int8.onnx")
+    graph = onnx.load(str(path), load_external_data=False).graph
+    matrices = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 2}
+    floats = [node.name for node in graph.node if node.op_type == "MatMul" and node.input[1] not in matrices]
     quantization.quantize_dynamic(str(path), str(made), op_types_to_quantize=["MatMul", "Gemm"], per_channel=True,
-                                  weight_type=quantization.QuantType.QInt8)
+                                  weight_type=quantization.QuantType.QInt8, nodes_to_exclude=floats)
     return made
