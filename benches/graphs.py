@@ -21,6 +21,10 @@ from workload import Model, Request, Workload
 
 
 
+# Rows of the tables in a graph that is written before it names the real ones.
+SAMPLE_ROWS = 1000
+
+
 class Plain(nn.Module):
     """The network of a workload over its tables; computes in the type of the twin's weights."""
 
@@ -163,27 +167,28 @@ def module(model: Model, form: str) -> Plain:
     return FORMS[form](model.workload, folded(model.twin), model.tables).eval()
 
 
-def export_onnx(model: Model, form: str) -> pathlib.Path:
+def export_onnx(model: Model, form: str, is_int8: bool = False) -> pathlib.Path:
     """Writes the ONNX graph beside the model file; a table of f16 stays in the model file, which the graph names."""
     import onnx
 
-    path = model.path.with_suffix(f".{form}.onnx")
+    path = model.path.with_suffix(f".{form}{'.int8' if is_int8 else ''}.onnx")
     workload, tables = model.workload, model.tables
     is_external = workload.table["type"] == "f16"
     if is_external:
-        tables = {name: table[:1000].clone() for name, table in tables.items()}
+        tables = {name: table[:SAMPLE_ROWS].clone() for name, table in tables.items()}
     graph = FORMS[form](workload, folded(model.twin), tables).eval()
     example = workload.request(np.random.default_rng(1), 3)
-    given = tuple(torch.from_numpy(example.inputs[name] % 1000 if is_external else example.inputs[name])
+    given = tuple(torch.from_numpy(example.inputs[name] % SAMPLE_ROWS if is_external else example.inputs[name])
                   for name in workload.inputs)
     torch.onnx.export(graph, given, str(path), dynamo=False, input_names=workload.inputs, output_names=workload.tasks,
                       dynamic_axes={"candidates": {0: "n"}} | {task: {0: "n"} for task in workload.tasks}, opset_version=17)
+    if is_int8:
+        quantize(path)
     if is_external:
         proto = onnx.load(str(path))
         for tensor in proto.graph.initializer:
             if tensor.name.startswith("table"):
-                name = graph.names[int(tensor.name.removeprefix("table"))]
-                refer(tensor, model.path, name)
+                refer(tensor, model.path, graph.names[int(tensor.name.removeprefix("table"))])
         onnx.save(proto, str(path))
     return path
 
@@ -205,18 +210,16 @@ def refer(tensor: Any, file: pathlib.Path, name: str) -> None:
         tensor.external_data.add(key=key, value=str(value))
 
 
-def quantize(path: pathlib.Path) -> pathlib.Path:
-    """The graph with its layers in int8 as ONNX Runtime makes it: weights per output channel, activations per call.
+def quantize(path: pathlib.Path) -> None:
+    """Puts the layers of a graph into int8 as ONNX Runtime does: weights per output channel, activations per call.
 
     Signed weights run twice as fast as unsigned ones. What is multiplied by no matrix of weights stays float.
     """
     import onnx
     import onnxruntime.quantization as quantization
 
-    made = path.with_suffix(".int8.onnx")
-    graph = onnx.load(str(path), load_external_data=False).graph
+    graph = onnx.load(str(path)).graph
     matrices = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 2}
     floats = [node.name for node in graph.node if node.op_type == "MatMul" and node.input[1] not in matrices]
-    quantization.quantize_dynamic(str(path), str(made), op_types_to_quantize=["MatMul", "Gemm"], per_channel=True,
+    quantization.quantize_dynamic(str(path), str(path), op_types_to_quantize=["MatMul", "Gemm"], per_channel=True,
                                   weight_type=quantization.QuantType.QInt8, nodes_to_exclude=floats)
-    return made

@@ -45,8 +45,7 @@ def makers(model: Model, requests: list[Request], is_quick: bool) -> Iterator[Ma
     positional = [[request.inputs[name] for name in workload.inputs] for request in requests]
     yield from engines.polyscores(model.path, [workload.values(request) for request in requests])
     for form in workload.data["forms"]:
-        graph = graphs.export_onnx(model, form)
-        yield from onnx_makers(graph, form, inputs, workload)
+        yield from onnx_makers(model, form, inputs)
         module = graphs.module(model, form)
         label = "" if form == "plain" else f", {form}"
         yield f"PyTorch f32{label}", lambda m=module, f=form: engines.PyTorch(m, positional, form=f)
@@ -54,15 +53,17 @@ def makers(model: Model, requests: list[Request], is_quick: bool) -> Iterator[Ma
             yield f"PyTorch compiled f32{label}", lambda m=module, f=form: engines.PyTorch(m, positional, True, f)
 
 
-def onnx_makers(graph: pathlib.Path, form: str, inputs: list[dict[str, np.ndarray]], workload: Workload) -> Iterator[Maker]:
-    """The engines that read ONNX, on one graph."""
+def onnx_makers(model: Model, form: str, inputs: list[dict[str, np.ndarray]]) -> Iterator[Maker]:
+    """The engines that read ONNX, on one form of the graph."""
     import graphs
 
     label = "" if form == "plain" else f", {form}"
+    graph = graphs.export_onnx(model, form)
     yield f"ONNX Runtime f32{label}", lambda: engines.OnnxRuntime(graph, inputs, form=form)
-    yield f"ONNX Runtime int8{label}", lambda: engines.OnnxRuntime(graphs.quantize(graph), inputs, "int8", form)
-    precisions = workload.data.get("openvino", engines.OpenVino.PRECISIONS) if engines.has_openvino() else []
-    calibration = [request.inputs for request in workload.requests(16, seed=7)[:CALIBRATION]]
+    int8 = graphs.export_onnx(model, form, is_int8=True)
+    yield f"ONNX Runtime int8{label}", lambda: engines.OnnxRuntime(int8, inputs, "int8", form)
+    precisions = model.workload.data.get("openvino", engines.OpenVino.PRECISIONS) if engines.has_openvino() else []
+    calibration = [request.inputs for request in model.workload.requests(16, seed=7)[:CALIBRATION]]
     for precision in precisions:
         yield (f"OpenVINO {precision}{label}",
                lambda p=precision: engines.OpenVino(graph, inputs, p, form, calibration))

@@ -111,7 +111,8 @@ class Workload:
         """The requests of `count` candidates: as many as the workload says."""
         number = self.data.get("requests", REQUESTS)
         generator = np.random.default_rng([seed, count])
-        return [self.request(generator, count) for _ in range(number[str(count)] if isinstance(number, dict) else number)]
+        number = number.get(str(count), REQUESTS) if isinstance(number, dict) else number
+        return [self.request(generator, count) for _ in range(number)]
 
     def values(self, request: Request) -> tuple[str | None, dict[str, Any], dict[str, Any]]:
         """Scenario, request and candidates of a request by name, as the package takes them."""
@@ -127,8 +128,11 @@ class Workload:
         """The model of the workload; its file is made if `folder` has none of this workload and this source."""
         source = json.dumps(self.data, sort_keys=True).encode() + pathlib.Path(__file__).read_bytes()
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{self.name}-{hashlib.sha256(source).hexdigest()[:12]}.safetensors"
+        prefix = f"{self.name}-{self.data['rows']}"
+        path = folder / f"{prefix}-{hashlib.sha256(source).hexdigest()[:12]}.safetensors"
         if not path.exists():
+            for old in folder.glob(f"{prefix}-*"):
+                old.unlink()
             write(self, path)
         return Model(self, path)
 
