@@ -39,19 +39,20 @@ class Engine:
 class Polyscore(Engine):
     """prepare + score through the C ABI with columns that were built before.
 
-    `calls` are scenario (name, id, None), request and candidates by feature name, of each request. `options` go to the model.
+    `calls` are scenario (name, id, None), request and candidates by feature name, of each request. The threads of a `pool` share
+    its calls. `options` go to the model.
     """
 
     name, form = "polyscore", "own"
 
     def __init__(self, path: pathlib.Path, calls: Sequence[tuple[Any, Mapping[str, Any], Mapping[str, Any]]],
-                 precision: str | None = None, **options: Any):
+                 precision: str | None = None, pool: Any = None, **options: Any):
         import polyscore
         from polyscore.model import library
 
         self.precision = precision or "as stored"
         self.library, self.model = library(), polyscore.Model(path, precision=precision, **options)
-        self.scorer = self.model.scorer()
+        self.scorer = self.model.scorer() if pool is None else self.model.scorer(pool)
         known = set(self.model.features)
         self.calls = []
         for scenario, request, candidates in calls:

@@ -63,7 +63,7 @@ def onnx_makers(model: Model, form: str, inputs: list[dict[str, np.ndarray]]) ->
     int8 = graphs.export_onnx(model, form, is_int8=True)
     yield f"ONNX Runtime int8{label}", lambda: engines.OnnxRuntime(int8, inputs, "int8", form)
     precisions = model.workload.data.get("openvino", engines.OpenVino.PRECISIONS) if engines.has_openvino() else []
-    calibration = [request.inputs for request in model.workload.requests(16, seed=7)[:CALIBRATION]]
+    calibration = [request.inputs for request in model.workload.requests(16, seed=7, limit=CALIBRATION)]
     for precision in precisions:
         yield (f"OpenVINO {precision}{label}",
                lambda p=precision: engines.OpenVino(graph, inputs, p, form, calibration))

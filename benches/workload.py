@@ -107,12 +107,12 @@ class Workload:
             made["scenario"] = generator.integers(self.data["scenarios"], size=users)
         return Request(made)
 
-    def requests(self, count: int, seed: int = 1) -> list[Request]:
-        """The requests of `count` candidates: as many as the workload says."""
+    def requests(self, count: int, seed: int = 1, limit: int | None = None) -> list[Request]:
+        """The requests of `count` candidates: as many as the workload says, or the first `limit` of them."""
         number = self.data.get("requests", REQUESTS)
         generator = np.random.default_rng([seed, count])
         number = number.get(str(count), REQUESTS) if isinstance(number, dict) else number
-        return [self.request(generator, count) for _ in range(number)]
+        return [self.request(generator, count) for _ in range(number if limit is None else min(number, limit))]
 
     def values(self, request: Request) -> tuple[str | None, dict[str, Any], dict[str, Any]]:
         """Scenario, request and candidates of a request by name, as the package takes them."""
