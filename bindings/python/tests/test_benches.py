@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import polyscore
 from polyscore.model import PRECISIONS
 
 BENCHES = pathlib.Path(__file__).resolve().parents[3] / "benches"
@@ -55,6 +56,55 @@ def test_a_record_holds_every_engine_with_its_error(workload, folder, tmp_path):
         assert of(at, engine="polyscore", precision="f32")[0]["error"] < 1e-5
         assert 0 < of(at, engine="polyscore", precision="f16")[0]["error"] < 5e-3
     assert f"| f32 against f32, plain graphs | {workload} | 1 | 1.8 |" in printed or workload == "wide"
+
+
+SERVING = {
+    "latency": (["--requests", "40"], {"engine", "p50_us", "p99_us", "p99.9_us", "service p50_us"}),
+    "memory": ([], {"processes", "rss_each_mib", "private_each_mib", "pss_all_mib", "mapped_mib"}),
+    "opening": (["--repeats", "1"], {"page_cache", "cached_before", "open_ms", "first_request_ms"}),
+    "threads": (["--seconds", "0.1", "--repeats", "1"], {"way", "threads", "requests_per_second", "over_one_thread"}),
+}
+
+
+@pytest.mark.parametrize("what", SERVING)
+def test_serving_is_measured(what, folder, tmp_path):
+    if what == "threads" and not hasattr(polyscore, "Pool"):
+        pytest.skip("this package has no pools")
+    options, keys = SERVING[what]
+    run("serving.py", what, "--quick", *options, "--record", str(tmp_path), "--folder", str(folder))
+    (path,) = tmp_path.glob(f"*-{what}-*.json")
+    rows = json.loads(path.read_text(encoding="utf-8"))["measured"]
+    assert rows and all(keys <= set(row) for row in rows)
+    if what == "latency":
+        assert all(row["p50_us"] >= row["service p50_us"] > 0 for row in rows), "a latency counts the wait and the call"
+    if what == "memory":
+        one, eight = rows
+        assert (one["processes"], eight["processes"]) == (1, 8)
+        assert one["mapped_mib"] > 0 and one["copied_mib"] == 0
+        assert eight["pss_all_mib"] < 8 * one["pss_all_mib"], "processes share the file"
+    if what == "opening":
+        warm, dropped = rows
+        assert warm["cached_before"] > 0.99 > dropped["cached_before"]
+        assert warm["open_ms"] > 0 and warm["copied_bytes"] == 0
+
+
+def test_calls_from_c_cpp_and_python_are_measured(folder, tmp_path):
+    # The Rust program is an example of the crate, which `cargo test` builds; Java's needs JMH.
+    only = [part for language in ("c", "cpp", "python") for part in ("--only", language)]
+    run("languages.py", "--quick", "--seconds", "0.1", "--repeats", "1", *only, "--record", str(tmp_path), "--folder", str(folder))
+    (path,) = tmp_path.glob("*-languages-*.json")
+    rows = json.loads(path.read_text(encoding="utf-8"))["measured"]
+    assert [row["language"] for row in rows] == ["c", "cpp", "python"]
+    assert all(row["median_us"] > 0 for row in rows)
+
+
+def test_the_readme_has_a_place_for_every_table():
+    sys.path.insert(0, str(BENCHES))
+    import tables
+
+    text = tables.README.read_text(encoding="utf-8")
+    for name in ("goals", "workloads", "languages", "latency", "memory", "opening", "threads"):
+        assert "| a |" in tables.between(text, name, tables.grid([{"a": 1.5}]))
 
 
 def test_the_goal_table_takes_the_fastest_that_keeps_the_bound():
