@@ -10,7 +10,9 @@ MAVEN := mvn -q -B -ntp -f bindings/java/pom.xml -Dpolyscore.library=$(LIBRARY)
 # The package is installed as a user would, from the library that is built already.
 INSTALL := $(PYTHON) -m pip install -q --force-reinstall --no-deps --no-build-isolation ./bindings/python
 
-.PHONY: demo test rust java python readme train bench imports networks zoo setup build headers clean
+NOTE :=
+
+.PHONY: demo test rust java python readme train bench bench-all imports networks zoo setup build headers clean
 
 demo: setup build build/venv/.installed ## The Hillstrom model, scored from Rust, C, C++, Java and Python: all agree.
 	$(INSTALL)
@@ -43,9 +45,18 @@ train: setup build build/venv/.installed ## make train DATA=path/to/hillstrom.cs
 	$(INSTALL)
 	$(PYTHON) bindings/python/examples/hillstrom.py --data "$(DATA)" --out tests/models/hillstrom.safetensors
 
-bench: setup build build/venv/.installed ## The mmoe workload beside ONNX Runtime, one core, one process.
+BENCH := setup build build/venv/.installed build/venv/.bench
+
+bench: $(BENCH)                      ## All workloads beside ONNX Runtime, OpenVINO, PyTorch: one core, one process. NOTE="a sentence"
 	$(INSTALL)
-	$(PYTHON) benches/peers.py
+	$(PYTHON) benches/peers.py --note "$(NOTE)"
+	$(PYTHON) benches/tables.py
+
+bench-all: bench java                ## And each engine alone, languages, latency, memory, opening, threads.
+	$(PYTHON) benches/peers.py --warm --note "$(NOTE)"
+	$(PYTHON) benches/languages.py --note "$(NOTE)"
+	for what in latency memory opening threads; do $(PYTHON) benches/serving.py $$what --note "$(NOTE)"; done
+	$(PYTHON) benches/tables.py
 
 imports: setup build build/venv/.installed ## Networks that came by ONNX beside ONNX Runtime, one core, one process.
 	$(INSTALL)
@@ -71,6 +82,11 @@ setup:
 build/venv/.installed: bindings/python/requirements-test.txt
 	python3 -m venv build/venv
 	build/venv/bin/python -m pip install -q -r bindings/python/requirements-test.txt
+	touch $@
+
+# The same environment: peers need the versions of torch and ONNX that are there, and those are large.
+build/venv/.bench: bindings/python/requirements-bench.txt build/venv/.installed
+	build/venv/bin/python -m pip install -q -r $<
 	touch $@
 
 # TensorFlow and Paddle, whose exporters need other versions of their libraries than ours.

@@ -25,53 +25,12 @@ import tempfile
 import time
 from typing import Any
 
+import engines
+from record import cpu
+
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "bindings/python/tests"))
 CANDIDATES = (64, 500)
-
-
-class Ours:
-    """prepare + score through the C ABI with columns that were built before."""
-
-    def __init__(self, path: pathlib.Path, request: dict[str, Any], columns: dict[str, Any], scenario: int | None, count: int):
-        import numpy as np
-
-        import polyscore
-        from polyscore.model import library
-
-        self.library, self.model = library(), polyscore.Model(path)
-        self.scorer = self.model.scorer()
-        self.scenario = self.model.scenario(scenario) if scenario is not None else 0xFFFFFFFF
-        known = set(self.model.features)
-        self.user = self.model.columns({k: v for k, v in request.items() if k in known}, is_request=True)
-        self.ads = self.model.columns({k: v for k, v in columns.items() if k in known}, is_request=False)
-        self.count = count
-        self.out = np.empty((len(self.model.tasks), count), dtype=np.float32)
-
-    def run(self) -> Any:
-        handle = self.scorer.handle
-        status = self.library.polyscore_scorer_prepare(handle, self.scenario, self.user.array, len(self.user.array), None)
-        status |= self.library.polyscore_scorer_score(handle, self.count, self.ads.array, len(self.ads.array), None, 0,
-                                                      self.out.ctypes.data, self.out.size, None)
-        assert status == 0
-        return self.out
-
-
-class OnnxRuntime:
-    """ONNX Runtime f32, one thread, all graph optimisations."""
-
-    def __init__(self, path: pathlib.Path, inputs: dict[str, Any]):
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        names = [wanted.name for wanted in self.session.get_inputs()]
-        self.inputs = {name: inputs[name] for name in names}
-
-    def run(self) -> Any:
-        return self.session.run(None, self.inputs)
 
 
 def measure(name: str, exporter: str, rounds: int, folder: pathlib.Path) -> list[dict[str, Any]]:
@@ -95,17 +54,17 @@ def measure(name: str, exporter: str, rounds: int, folder: pathlib.Path) -> list
         request = {key: value[0].tolist() for key, value in suite.of_rate(model, values, "request").items()}
         scenario = next((int(value[0]) for value in suite.of_rate(model, values, "scenario").values()), None)
         columns = {key: value.numpy() for key, value in suite.of_rate(model, values, "item", "pair").items()}
-        ours = Ours(file, request, columns, scenario, count)
-        peer = OnnxRuntime(graph, {key: value.numpy() for key, value in model.packed(values).items()})
-        given = dict(zip(model.outputs, peer.run()))
+        ours = engines.Polyscore(file, [(scenario, request, columns)])
+        peer = engines.OnnxRuntime(graph, [{key: value.numpy() for key, value in model.packed(values).items()}])
+        given = dict(zip(model.outputs, peer.outputs(0)))
         expected = [given[output].reshape(count, -1)[:, k] for output, tasks in model.outputs.items()
                     for k in range(len(tasks))]
-        error = float(np.nanmax(np.abs(ours.run() - np.stack(expected))))
+        error = float(np.nanmax(np.abs(ours.run(0) - np.stack(expected))))
         times: list[list[float]] = [[], []]
         for _ in range(rounds):
-            for engine, taken in zip((ours, peer), times):
+            for run, taken in zip((ours.run, peer.outputs), times):
                 start = time.perf_counter_ns()
-                engine.run()
+                run(0)
                 taken.append((time.perf_counter_ns() - start) / 1e3)
         mine, theirs = map(statistics.median, times)
         row = {"network": name, "exporter": exporter, "candidates": count, "polyscore_us": round(mine, 1),
@@ -160,7 +119,6 @@ def main() -> None:
     import torch
 
     import test_onnx_thirdparty as suite
-    from peers import cpu
     from polyscore import onnx
 
     torch.set_num_threads(1)

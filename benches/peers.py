@@ -1,210 +1,187 @@
-"""polyscore beside ONNX Runtime on one workload, interleaved in one process, pinned to one core.
+"""polyscore beside ONNX Runtime, OpenVINO and PyTorch on the workloads: one process, one core, every engine in turn.
 
-The network is the PyTorch twin of the workload, He-scaled, with its last layers scaled so that the logits of random requests
-have the stated deviation. Both engines get ids and give probabilities. The ONNX graph looks the user's rows up once and
-expands them to the candidates inside the graph: its best plain form. Prints medians in microseconds and their ratio, and
-writes a record.
+Engines take turns request by request, in a new random order each round, so that no engine finds its weights in the caches
+because it ran just before: as in an ad server. With `--warm` each engine runs its rounds alone. All get ids and give
+probabilities. The error of an engine is its largest difference in probability from the PyTorch twin in float64. The goal
+table compares the fastest peer that keeps a bound with our fastest precision that keeps it, whatever their types; an engine
+keeps a bound that it keeps at every number of candidates.
 
-usage: python benches/peers.py [--workload mmoe] [--rounds 40] [--core 1] [--record FILE]
+usage: python benches/peers.py [--workload mmoe]... [--rounds 100] [--core 1] [--warm] [--note SENTENCE] [--record FOLDER]
+       python benches/peers.py --quick --only polyscore --only 'ONNX Runtime'      a check of the code, in seconds
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
-import datetime
-import json
+import gc
 import os
 import pathlib
-import statistics
-import tempfile
+import random
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
-HERE = pathlib.Path(__file__).parent
-PRECISIONS = (None, "f16")
-REQUESTS = 8
+import numpy as np
 
+import engines
+import record
+import tables
+from engines import Engine
+from workload import FOLDER, Model, Request, Workload
 
-def describe(workload: dict) -> dict:
-    features = [
-        {"name": f"f{i}", "rate": "request" if i < workload["request_fields"] else "item", "kind": "id",
-         "table": f"embeddings.f{i}.weight", "transform": {"type": "identity"}, "oov": 0}
-        for i in range(workload["fields"])
-    ]
-    return {"format_version": 1, "name": workload["name"], "features": features, "scenarios": [],
-            "tasks": [{"name": task} for task in workload["tasks"]], "network": workload["network"]}
-
-
-def make_twin(workload: dict, description: dict):
-    """The twin with weights of the spread of trained ones."""
-    import torch
-
-    from polyscore import networks
-
-    torch.manual_seed(1)
-    tables = {feature["table"]: (workload["rows"], workload["width"]) for feature in description["features"]}
-    twin = networks.build(description, tables).eval()
-    with torch.no_grad():
-        for name, parameter in twin.named_parameters():
-            if name.startswith("embeddings."):
-                parameter.normal_(0.0, workload["table_std"])
-            elif parameter.dim() == 2:
-                parameter.normal_(0.0, (2.0 / parameter.shape[1]) ** 0.5)
-            else:
-                parameter.zero_()
-        ids = torch.randint(workload["rows"], (2000, workload["fields"]))
-        parts = [twin.get_parameter(f["table"])[ids[:, i]] for i, f in enumerate(description["features"])]
-        logits = twin.logits(batch(parts))
-        for task, values in logits.items():
-            scale = workload["logit_std"] / float(values.std())
-            twin.heads[task].weight.mul_(scale)
-    return twin
+WORKLOADS = ("mmoe", "taml", "causalint", "dffm", "wide")
+# Errors are taken over at least this many candidates.
+CHECKED = 4096
+CALIBRATION = 64
+Maker = tuple[str, Callable[[], Engine]]
 
 
-def batch(parts: list):
-    """The inputs of a twin that reads plain features alone."""
-    import torch
+def makers(model: Model, requests: list[Request], is_quick: bool) -> Iterator[Maker]:
+    """Every engine of a workload: a label and what makes it."""
+    import graphs
 
-    from polyscore.networks.base import Batch
-
-    scenario = torch.zeros_like(parts[-1][:, 0], dtype=torch.int64)
-    return Batch(torch.cat(parts, dim=1), {f"f{i}": part for i, part in enumerate(parts)}, {}, scenario)
-
-
-def export_onnx(twin, workload: dict, path: str) -> None:
-    import torch
-
-    split = workload["request_fields"]
-
-    class Plain(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.twin = twin
-
-        def forward(self, request, candidates):
-            tables = [self.twin.get_parameter(f["table"]) for f in self.twin.features]
-            user = torch.cat([tables[i][request[:, i]] for i in range(split)], dim=1)
-            user = user.expand(candidates.shape[0], -1)
-            parts = [user] + [tables[split + i][candidates[:, i]] for i in range(candidates.shape[1])]
-            logits = self.twin.logits(batch(parts))
-            return tuple(torch.sigmoid(logits[task].squeeze(-1)) for task in self.twin.tasks)
-
-    example = (torch.zeros(1, split, dtype=torch.int64), torch.zeros(3, workload["fields"] - split, dtype=torch.int64))
-    torch.onnx.export(Plain(), example, path, dynamo=False, input_names=["request", "candidates"],
-                      output_names=workload["tasks"], dynamic_axes={"candidates": {0: "n"}}, opset_version=17)
+    workload = model.workload
+    inputs = [request.inputs for request in requests]
+    positional = [[request.inputs[name] for name in workload.inputs] for request in requests]
+    yield from engines.polyscores(model.path, [workload.values(request) for request in requests])
+    for form in workload.data["forms"]:
+        yield from onnx_makers(model, form, inputs)
+        module = graphs.module(model, form)
+        label = "" if form == "plain" else f", {form}"
+        yield f"PyTorch f32{label}", lambda m=module, f=form: engines.PyTorch(m, positional, form=f)
+        if not is_quick:
+            yield f"PyTorch compiled f32{label}", lambda m=module, f=form: engines.PyTorch(m, positional, True, f)
 
 
-class Ours:
-    """prepare + score through the C ABI with columns that were built before."""
+def onnx_makers(model: Model, form: str, inputs: list[dict[str, np.ndarray]]) -> Iterator[Maker]:
+    """The engines that read ONNX, on one form of the graph."""
+    import graphs
 
-    def __init__(self, path: str, precision: str | None, workload: dict, data: list):
-        import numpy as np
+    label = "" if form == "plain" else f", {form}"
+    graph = graphs.export_onnx(model, form)
+    yield f"ONNX Runtime f32{label}", lambda: engines.OnnxRuntime(graph, inputs, form=form)
+    int8 = graphs.export_onnx(model, form, is_int8=True)
+    yield f"ONNX Runtime int8{label}", lambda: engines.OnnxRuntime(int8, inputs, "int8", form)
+    precisions = model.workload.data.get("openvino", engines.OpenVino.PRECISIONS) if engines.has_openvino() else []
+    calibration = [request.inputs for request in model.workload.requests(16, seed=7, limit=CALIBRATION)]
+    for precision in precisions:
+        yield (f"OpenVINO {precision}{label}",
+               lambda p=precision: engines.OpenVino(graph, inputs, p, form, calibration))
 
+
+def measure(model: Model, count: int, rounds: int, arguments: argparse.Namespace, versions: dict[str, str]) -> tuple[list, dict]:
+    """The rows of one number of candidates, and the engines left out with the reason."""
+    requests = model.workload.requests(count)
+    checked = requests[: -(-CHECKED // count)]
+    expected = model.reference(checked)
+    made: list[Engine] = []
+    rows, left_out = [], {}
+    for label, make in makers(model, requests, arguments.quick):
+        if arguments.only and not any(label.startswith(name) for name in arguments.only):
+            continue
+        try:
+            engine = make()
+            given = np.concatenate([engine.run(i).copy() for i in range(len(checked))], axis=1)
+        except Exception as error:  # noqa: BLE001 - a peer may raise anything; the record says what
+            left_out[label] = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300]}"
+            print(f"N={count:<4} {label:28} left out: {left_out[label]}", flush=True)
+            continue
+        versions[engine.name.removesuffix(" compiled")] = engine.version()
+        made.append(engine)
+        rows.append({"candidates": count, "engine": engine.name, "precision": engine.precision, "form": engine.form,
+                     "label": label, "error": float(np.abs(given - expected).max())})
+    times = timed(made, len(requests), rounds, arguments.warm)
+    for row, taken in zip(rows, times):
+        low, median, high, last = np.percentile(taken, [10, 50, 90, 99])
+        row |= {"rounds": len(taken), "median_us": round(median, 1), "p10_us": round(low, 1), "p90_us": round(high, 1),
+                "p99_us": round(last, 1)}
+        print(f"N={count:<4} {row['label']:28} {median:10.1f} us   p99 {last:10.1f}   error {row['error']:.1e}", flush=True)
+    return rows, left_out
+
+
+def timed(made: list[Engine], requests: int, rounds: int, is_warm: bool) -> list[list[float]]:
+    """Microseconds of each round of each engine.
+
+    At one moment the engines are at requests far apart, so that none finds table rows in the caches that another one read.
+    """
+    times: list[list[float]] = [[] for _ in made]
+    stride = max(requests // max(len(made), 1), 1)
+    generator = random.Random(1)
+
+    def once(k: int, turn: int) -> None:
+        engine, i = made[k], (turn + k * stride) % requests
+        start = time.perf_counter_ns()
+        engine.run(i)
+        times[k].append((time.perf_counter_ns() - start) / 1e3)
+
+    for k in range(len(made)):
+        for i in range(requests if rounds > 2 else 1):
+            made[k].run(i)
+    gc.collect()
+    gc.disable()
+    order = list(range(len(made)))
+    if is_warm:
+        for k in order:
+            for turn in range(rounds):
+                once(k, turn)
+    else:
+        for turn in range(rounds):
+            generator.shuffle(order)
+            for k in order:
+                once(k, turn)
+    gc.enable()
+    return times
+
+
+def run(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The record of one workload."""
+    workload = Workload(name, quick=arguments.quick, small=arguments.small)
+    about = workload.name + ("-warm" if arguments.warm else "") + ("-small" if arguments.small else "")
+    made = record.begin(about, arguments.note, arguments.core)
+    model = workload.model(arguments.folder)
+    made |= {"workload": workload.data, "order": "each engine alone" if arguments.warm else "interleaved", "measured": [],
+             "left_out": {}}
+    print(f"== {about}: {workload.data['about']}", flush=True)
+    for count in workload.data["candidates"]:
+        # A short request is cheap to repeat and noisier.
+        rounds = arguments.rounds * (8 if count == 1 else 2 if count < 100 else 1)
+        rows, left_out = measure(model, count, rounds, arguments, made["versions"])
+        made["measured"] += rows
+        made["left_out"] |= {f"{label}, N={count}": why for label, why in left_out.items()}
+    ours = next((row for row in made["measured"] if row["engine"] == "polyscore"), None)
+    if ours is not None:
         import polyscore
-        from polyscore.model import library
 
-        self.name = f"polyscore {precision or 'f32'}"
-        self.model = polyscore.Model(path, precision=precision)
-        self.scorer = self.model.scorer()
-        self.library = library()
-        split = workload["request_fields"]
-        self.calls = []
-        for request, candidates in data:
-            user = self.model.columns({f"f{i}": int(request[0, i]) for i in range(split)}, is_request=True)
-            ads = {f"f{split + i}": np.ascontiguousarray(candidates[:, i]) for i in range(candidates.shape[1])}
-            out = np.empty((len(workload["tasks"]), len(candidates)), dtype=np.float32)
-            self.calls.append((user, self.model.columns(ads, is_request=False), out))
-
-    def run(self, i: int):
-        user, ads, out = self.calls[i]
-        handle = self.scorer.handle
-        status = self.library.polyscore_scorer_prepare(handle, 0xFFFFFFFF, user.array, len(user.array), None)
-        status |= self.library.polyscore_scorer_score(handle, ads.rows, ads.array, len(ads.array), None, 0, out.ctypes.data,
-                                                      out.size, None)
-        assert status == 0
-        return out
+        made["isa"] = polyscore.Model(model.path).info()["isa"]
+    return made
 
 
-class OnnxRuntime:
-    """ONNX Runtime f32, one thread, all graph optimisations."""
-
-    def __init__(self, path: str, workload: dict, data: list):
-        import onnxruntime
-
-        self.name = "ONNX Runtime f32"
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        self.data = data
-
-    def run(self, i: int):
-        request, candidates = self.data[i]
-        return self.session.run(None, {"request": request, "candidates": candidates})
-
-
-def cpu() -> str:
-    lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
-def main() -> None:
+def main(given: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workload", default="mmoe")
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--workload", action="append", choices=WORKLOADS, help="[default: all]")
+    parser.add_argument("--rounds", type=int, default=100, help="rounds at N=500; twice as many at 64, 8 times at 1")
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)))
-    parser.add_argument("--record", help="where the record goes [default: benches/record/<date>-<workload>.json]")
-    arguments = parser.parse_args()
+    parser.add_argument("--warm", action="store_true", help="each engine alone for its rounds")
+    parser.add_argument("--quick", action="store_true", help="small tables, few candidates, 2 rounds: a check of the code")
+    parser.add_argument("--small", action="store_true", help="the small table of `wide`")
+    parser.add_argument("--only", action="append", metavar="LABEL", help="engines whose label begins so")
+    parser.add_argument("--note", default="", help="a sentence on the run, for the record")
+    parser.add_argument("--record", type=pathlib.Path, default=record.FOLDER, help="the folder of the records")
+    parser.add_argument("--folder", type=pathlib.Path, default=FOLDER, help="where model files are made and kept")
+    arguments = parser.parse_args(given)
+    if arguments.quick:
+        arguments.rounds = 2
     os.sched_setaffinity(0, {arguments.core})
 
-    import numpy as np
-    import onnxruntime
     import torch
 
-    import polyscore
-    from polyscore.model import library
-
     torch.set_num_threads(1)
-    workload = json.loads((HERE / "workloads" / f"{arguments.workload}.json").read_text(encoding="utf-8"))
-    description = describe(workload)
-    twin = make_twin(workload, description)
-    generator = np.random.default_rng(1)
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        file, graph = os.path.join(folder, "model.safetensors"), os.path.join(folder, "model.onnx")
-        polyscore.export(description, twin.state_dict(), file)
-        export_onnx(twin, workload, graph)
-        split = workload["request_fields"]
-        for count in workload["candidates"]:
-            data = [(generator.integers(workload["rows"], size=(1, split)),
-                     generator.integers(workload["rows"], size=(count, workload["fields"] - split)))
-                    for _ in range(REQUESTS)]
-            peer = OnnxRuntime(graph, workload, data)
-            engines = [Ours(file, precision, workload, data) for precision in PRECISIONS] + [peer]
-            expected = np.stack([np.stack(peer.run(i)) for i in range(REQUESTS)])
-            errors = [float(np.abs(np.stack([np.stack(e.run(i)) for i in range(REQUESTS)]) - expected).max()) for e in engines]
-            times: list[list[float]] = [[] for _ in engines]
-            for turn in range(arguments.rounds * (8 if count == 1 else 1)):
-                for engine, taken in zip(engines, times):
-                    start = time.perf_counter_ns()
-                    engine.run(turn % REQUESTS)
-                    taken.append((time.perf_counter_ns() - start) / 1e3)
-            medians = [statistics.median(taken) for taken in times]
-            for engine, median, error in zip(engines, medians, errors):
-                ratio = medians[-1] / median
-                rows.append({"candidates": count, "engine": engine.name, "median_us": round(median, 1),
-                             "peer_over_it": round(ratio, 2), "max_difference_from_peer": error})
-                print(f"N={count:<4} {engine.name:18} {median:10.1f} us   ONNX Runtime / it = {ratio:5.2f}   "
-                      f"max |difference| {error:.1e}", flush=True)
-
-    library().polyscore_version.restype = ctypes.c_char_p
-    record = {"workload": workload, "date": datetime.date.today().isoformat(), "cpu": cpu(), "cores": 1,
-              "rounds": arguments.rounds, "isa": engines[0].model.info()["isa"],
-              "versions": {"polyscore": library().polyscore_version().decode(), "onnxruntime": onnxruntime.__version__,
-                           "torch": torch.__version__, "numpy": np.__version__}, "measured": rows}
-    path = pathlib.Path(arguments.record or HERE / "record" / f"{record['date']}-{workload['name']}.json")
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(f"wrote {path}")
+    records = []
+    for name in arguments.workload or WORKLOADS:
+        made = run(name, arguments)
+        print(f"wrote {record.save(made, arguments.record)}", flush=True)
+        records.append(made)
+    print(tables.goals(records))
 
 
 if __name__ == "__main__":
