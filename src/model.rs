@@ -1,13 +1,13 @@
 //! A model: one version of a network, open and checked, shared by every thread.
 
 use crate::error::{Error, ErrorKind};
-use crate::exec::{KeptValues, Scratch, Sources, StepValue, TraceCall, trace};
+use crate::exec::{self, KeptValues, Scratch, Sources, StepValue, TraceCall, trace};
 use crate::format::{
     Description, GoldenColumn, GoldenRequest, GoldenValues, Mode, Store, StoreOptions, Tensor, TensorId,
 };
 use crate::network::{self, Graph};
 use crate::ops::Kernels;
-use crate::plan::{DEFAULT_TILE, MAX_TILE, Plan, PlanOptions, Precision};
+use crate::plan::{MAX_TILE, Plan, PlanOptions, Precision};
 use crate::pool::Pool;
 use crate::request::{Column, Slot, Values};
 use crate::scorer::Scorer;
@@ -30,7 +30,7 @@ pub struct OpenOptions {
     /// used. A file without golden requests is refused.
     pub auto: bool,
     /// The largest difference from the golden scores that is accepted. `None`: the tolerance that the file states for the
-    /// stored precision and f32; 5e-3 for f16 and int12, 2e-2 for bf16 and 5e-2 for int8, if that is more. Finite and not negative.
+    /// stored precision and f32; 5e-3 for f16, int12 and int16, 2e-2 for bf16 and 5e-2 for int8, if that is more. Finite and not negative.
     pub max_error: Option<f64>,
     /// The kernel set: `scalar`, `portable`, `avx2` or `avx512`. `None`: `POLYSCORE_ISA`, else the best of this CPU.
     pub isa: Option<String>,
@@ -112,7 +112,7 @@ pub(crate) struct Source {
     tables: Vec<Option<TensorId>>,
     golden: Vec<GoldenRequest>,
     graph: Graph,
-    kernels: &'static Kernels,
+    pub kernels: &'static Kernels,
 }
 
 impl Source {
@@ -147,12 +147,14 @@ impl Source {
     /// The model, its golden requests not yet replayed.
     pub fn model(&self, options: &OpenOptions) -> Result<Model, Error> {
         let Self { store, description, tables, graph, kernels, .. } = self;
-        let tile = if options.tile == 0 { DEFAULT_TILE } else { options.tile };
-        let OpenOptions { precision, split, .. } = *options;
+        let OpenOptions { precision, split, tile, .. } = *options;
         let plan_options = PlanOptions { precision, layers: options.layers.clone(), split, tile };
-        let plan = Plan::new(description, store, tables, graph, kernels, &plan_options)?;
+        let mut plan = Plan::new(description, store, tables, graph, kernels, &plan_options)?;
         let slots: Vec<Slot> = description.features.iter().map(Slot::of).collect();
         let kept = KeptValues::compute(&plan, store, &slots, description.scenario_rows, options.scenario_bytes)?;
+        if tile == 0 {
+            plan.tile = exec::tile(&Sources { plan: &plan, store, slots: &slots, kept: &kept })?;
+        }
         let (description, store) = (Arc::clone(description), Arc::clone(store));
         Ok(Model { inner: Arc::new(Inner { description, store, plan, slots, kept }), golden: None })
     }
@@ -404,7 +406,7 @@ fn views(columns: &[GoldenColumn]) -> Vec<Column<'_>> {
 fn golden_bound(tolerance: f64, options: &OpenOptions) -> f64 {
     let usual = |precision: &Precision| match precision {
         Precision::F32 => 0.0,
-        Precision::F16 | Precision::Int12 => 5e-3,
+        Precision::F16 | Precision::Int12 | Precision::Int16 => 5e-3,
         Precision::Bf16 => 2e-2,
         Precision::Int8 => 5e-2,
     };

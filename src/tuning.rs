@@ -1,11 +1,12 @@
 //! The precision of every dense layer by its measured error: the fastest with which the scores stay within a bound.
 //!
 //! The errors of layers add up like those of independent sources, so that a choice is a packing problem: which layers may be
-//! in int8 while the others are in int12, or, where that is too coarse, in int12 while the others are in f32. Each layer is
-//! measured alone; then as many as the bound allows are taken, those first that save most work for their squared error, and
+//! in int8 while the others are in int12, or, where that is too coarse, in int12 while the others are in int16, and so on up
+//! to f32. Each layer is measured alone; then as many as the bound allows are taken, those first that save most work for their squared error, and
 //! the bound is checked with all of them together.
 
 use crate::error::{Error, ErrorKind};
+use crate::kernels::Kernels;
 use crate::model::{Model, OpenOptions, Source};
 use crate::plan::Precision;
 use std::collections::BTreeMap;
@@ -67,7 +68,7 @@ impl Tuning {
             |precision: Precision| layers.keys().map(|layer| (layer.clone(), precision)).collect::<BTreeMap<_, _>>();
         search.reference = search.scores(&all(Precision::F32))?;
         let mut tuning = Tuning { layers: all(Precision::F32), measured: Vec::new(), figure: 0.0, tried: 0 };
-        for precision in [Precision::Int12, Precision::Int8] {
+        for precision in slowest_first(source.kernels) {
             let figure = search.figure(&all(precision))?;
             if figure <= 1.0 {
                 (tuning.layers, tuning.figure) = (all(precision), figure);
@@ -108,6 +109,13 @@ impl Tuning {
         }
         Ok(tuning)
     }
+}
+
+/// The types of quantised layers that are worth trying, each faster than the one before. Where words are read as planes of
+/// bytes, int12 is no faster than int16, and pairs of bf16 are faster than both.
+fn slowest_first(kernels: &Kernels) -> [Precision; 3] {
+    let middle = if kernels.has_planes() { Precision::Bf16 } else { Precision::Int12 };
+    [Precision::Int16, middle, Precision::Int8]
 }
 
 struct Search<'a> {

@@ -60,7 +60,7 @@ fn every_instruction_set_split_tile_and_mode_gives_the_same_bits() {
 
 #[test]
 fn quantised_layers_have_the_same_bits_everywhere() {
-    for precision in [Precision::F16, Precision::Int12, Precision::Int8] {
+    for precision in [Precision::F16, Precision::Int12, Precision::Int16, Precision::Int8] {
         let usual = OpenOptions { precision: Some(precision), max_error: Some(1.0), ..OpenOptions::default() };
         let mut variants: Vec<OpenOptions> =
             isas().into_iter().map(|isa| OpenOptions { isa: Some(isa), ..usual.clone() }).collect();

@@ -1,11 +1,13 @@
 //! Running a plan: `prepare` once per request, `score` in tiles of candidates, on the caller's thread, without allocation; or
 //! by a crew of threads, if the scorer was made with one.
 
+mod calibrate;
 mod crew;
 mod fold;
 mod run;
 mod trace;
 
+pub use calibrate::tile;
 pub use crew::Crew;
 pub use fold::KeptValues;
 pub use run::{Call, Counters, Scratch, Sources};

@@ -360,6 +360,20 @@ impl Scratch {
         self.run(sources, Stage::Model, false, Tasks::MAX, &[], Picked::From(0), 1);
     }
 
+    /// Computes `rows` candidates of what is in memory: the steps that read no columns, for all tasks.
+    pub fn compute(&mut self, sources: &Sources<'_>, rows: usize) {
+        for is_scenario_bound in [false, true] {
+            let mut place = sources.plan.range(Stage::Candidate, is_scenario_bound);
+            while !place.is_empty() {
+                let reads = |place: &usize| sources.plan.step(*place).operation.reads_columns();
+                let end = place.clone().find(reads).unwrap_or(place.end);
+                let steps = place.start..end;
+                self.run_steps(sources, Stage::Candidate, steps, Tasks::MAX, &[], Picked::From(0), rows);
+                place.start = place.end.min(end + 1);
+            }
+        }
+    }
+
     /// The values in memory.
     pub fn values(&self, place: Range<usize>) -> &[f32] {
         &self.memory[self.base..][place]

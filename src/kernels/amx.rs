@@ -6,7 +6,7 @@
 //! w = 256 w1 + w0, x = 256 x1 + x0         w1, x1 signed, w0, x0 not
 //! w x = 2^16 w1 x1 + 2^8 (w1 x0 + w0 x1) + w0 x0
 //! ```
-//! which are added with wrapping: the whole fits 32 bits, its parts need not.
+//! each of which fits 32 bits.
 //!
 //! Tile registers hold 4 sums, 2 blocks of rows and 2 of weights; for int12 3 sums, and the two halves of one block each.
 //! They are configured and released in every call, so that a thread that is not in one has none to save.
@@ -31,7 +31,7 @@ mod absent {
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod present {
     use crate::kernels::avx512::{Avx512, WITH_BF16, is_available_with_bf16};
-    use crate::kernels::dots::{Bytes, FusedPairs, Planes, Rows, Words};
+    use crate::kernels::dots::{Bytes, CARRIED, FusedPairs, Planes, Rows, Words};
     use crate::kernels::lanes::Lanes;
     use crate::kernels::list::Functions;
     use crate::kernels::panels::PANEL;
@@ -49,6 +49,7 @@ mod present {
             WITH_BF16.dense_names[1],
             ["avx512-bf16-1x64", "amx-bf16-32x32"],
             ["avx512-int12-1x64", "amx-int12-16x16"],
+            ["avx512-int16-1x64", "amx-int16-16x16"],
             ["avx512-int8-1x64", "amx-int8-32x32"],
         ],
         dense,
@@ -120,7 +121,9 @@ mod present {
         unsafe {
             match call.weights.weight_type() {
                 Weight::Int8 if rows >= FEWEST_ROWS && call.input.stride > 0 => bytes(memory, rows, call),
-                Weight::Int12 if rows >= FEWEST_ROWS && call.input.stride > 0 => planes(memory, rows, call),
+                Weight::Int12 | Weight::Int16 if rows >= FEWEST_ROWS && call.input.stride > 0 => {
+                    planes(memory, rows, call)
+                }
                 _ => (WITH_BF16.dense)(memory, rows, call),
             }
         }
@@ -228,7 +231,7 @@ mod present {
                                 if panel + 1 == panels {
                                     for r in 0..last {
                                         let sums = [[$load(from.add(r).cast())]];
-                                        inputs.finish::<Avx512, $kind, 1, 1>(memory, first + r, panel, &layer, weights, sums);
+                                        inputs.finish::<Avx512, $kind, 1, 1>(memory, first + r, panel, &layer, weights, [sums; 2]);
                                     }
                                     continue;
                                 }
@@ -240,12 +243,12 @@ mod present {
                                         [$load(from.add(r + 2).cast()), $load(from.add(r + 2 + BLOCK).cast())],
                                         [$load(from.add(r + 3).cast()), $load(from.add(r + 3 + BLOCK).cast())],
                                     ];
-                                    inputs.finish::<Avx512, $kind, 4, 2>(memory, first + r, panel, &layer, weights, sums);
+                                    inputs.finish::<Avx512, $kind, 4, 2>(memory, first + r, panel, &layer, weights, [sums; 2]);
                                     r += 4;
                                 }
                                 while r < last {
                                     let sums = [[$load(from.add(r).cast()), $load(from.add(r + BLOCK).cast())]];
-                                    inputs.finish::<Avx512, $kind, 1, 2>(memory, first + r, panel, &layer, weights, sums);
+                                    inputs.finish::<Avx512, $kind, 1, 2>(memory, first + r, panel, &layer, weights, [sums; 2]);
                                     r += 1;
                                 }
                             }
@@ -311,10 +314,15 @@ mod present {
                     for r in 0..(rows - row).min(BLOCK) {
                         let from: *const __m512i = to.cast::<[i32; PANEL]>().add(r).cast();
                         let low = _mm512_loadu_si512(from);
-                        let middle = _mm512_slli_epi32::<8>(_mm512_loadu_si512(from.add(BLOCK)));
-                        let high = _mm512_slli_epi32::<16>(_mm512_loadu_si512(from.add(2 * BLOCK)));
-                        let sum = _mm512_add_epi32(_mm512_add_epi32(low, middle), high);
-                        inputs.finish::<Avx512, Words, 1, 1>(memory, row + r, panel, &layer, weights, [[sum]]);
+                        let middle = _mm512_loadu_si512(from.add(BLOCK));
+                        let high = _mm512_loadu_si512(from.add(2 * BLOCK));
+                        // floor((2^16 high + 2^8 middle + low) / 2^12), and what is left.
+                        let carried = _mm512_add_epi32(middle, _mm512_srai_epi32::<8>(low));
+                        let upper = _mm512_add_epi32(_mm512_slli_epi32::<4>(high), _mm512_srai_epi32::<4>(carried));
+                        let sum = _mm512_add_epi32(_mm512_slli_epi32::<8>(middle), low);
+                        let lower = _mm512_and_si512(sum, _mm512_set1_epi32((1 << CARRIED) - 1));
+                        let sums = [[[lower]], [[upper]]];
+                        inputs.finish::<Avx512, Words, 1, 1>(memory, row + r, panel, &layer, weights, sums);
                     }
                 }
             }

@@ -349,58 +349,57 @@ mod present {
         }
     }
 
-    /// Quadruples are multiplied as two pairs of 16-bit integers, whose products no sum of two overflows; the two sums of an
-    /// output lie side by side.
+    /// Quadruples are multiplied as two pairs of 16-bit integers, the even ones and the odd ones, whose products no sum of two
+    /// overflows.
     impl Dot<Bytes> for Avx2 {
-        type Sums = [__m256i; 4];
-        type Line = [__m256i; 4];
-        const ROWS: usize = 2;
+        type Sums = [__m256i; 2];
+        type Line = [[__m256i; 2]; 2];
+        const ROWS: usize = 4;
         const WIDEST: usize = 1;
 
         #[inline(always)]
-        unsafe fn none() -> [__m256i; 4] {
+        unsafe fn none() -> [__m256i; 2] {
             // SAFETY: as said above.
-            unsafe { [_mm256_setzero_si256(); 4] }
+            unsafe { [_mm256_setzero_si256(); 2] }
         }
 
         #[inline(always)]
-        unsafe fn line(from: *const u8) -> [__m256i; 4] {
+        unsafe fn line(from: *const u8) -> [[__m256i; 2]; 2] {
             // SAFETY: as said above.
             unsafe {
-                let mut line = [_mm256_setzero_si256(); 4];
-                for (quarter, words) in line.iter_mut().enumerate() {
-                    *words = _mm256_cvtepi8_epi16(_mm_loadu_si128(from.add(quarter * 16).cast()));
-                }
-                line
+                let [low, high] = [_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(32).cast())];
+                let even = [_mm256_slli_epi16::<8>(low), _mm256_slli_epi16::<8>(high)];
+                [
+                    [_mm256_srai_epi16::<8>(even[0]), _mm256_srai_epi16::<8>(even[1])],
+                    [_mm256_srai_epi16::<8>(low), _mm256_srai_epi16::<8>(high)],
+                ]
             }
         }
 
         #[inline(always)]
-        unsafe fn dot(mut sums: [__m256i; 4], line: &[__m256i; 4], word: *const u8) -> [__m256i; 4] {
+        unsafe fn dot(sums: [__m256i; 2], line: &[[__m256i; 2]; 2], word: *const u8) -> [__m256i; 2] {
             // SAFETY: as said above.
             unsafe {
-                let inputs = _mm_cvtepu8_epi16(_mm_cvtsi32_si128(word.cast::<i32>().read_unaligned()));
-                let inputs = _mm256_broadcastq_epi64(inputs);
-                for (sum, words) in sums.iter_mut().zip(line) {
-                    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(inputs, *words));
-                }
-                sums
+                let inputs = _mm256_set1_epi32(word.cast::<i32>().read_unaligned());
+                let even = _mm256_and_si256(inputs, _mm256_set1_epi16(0xff));
+                let odd = _mm256_srli_epi16::<8>(inputs);
+                let low = _mm256_add_epi32(_mm256_madd_epi16(even, line[0][0]), _mm256_madd_epi16(odd, line[1][0]));
+                let high = _mm256_add_epi32(_mm256_madd_epi16(even, line[0][1]), _mm256_madd_epi16(odd, line[1][1]));
+                [_mm256_add_epi32(sums[0], low), _mm256_add_epi32(sums[1], high)]
             }
         }
 
         #[inline(always)]
-        unsafe fn floats(sums: [__m256i; 4], zero: i32, totals: *const i32) -> Self {
+        unsafe fn floats(sums: [__m256i; 2], _uppers: [__m256i; 2], zero: i32, totals: *const i32) -> Self {
             // SAFETY: as said above.
             unsafe {
-                let mut lanes = [_mm256_setzero_ps(); 2];
-                for (half, lanes) in lanes.iter_mut().enumerate() {
-                    let sums = _mm256_hadd_epi32(sums[2 * half], sums[2 * half + 1]);
-                    let sums = _mm256_permute4x64_epi64::<0b11_01_10_00>(sums);
-                    let totals = _mm256_loadu_si256(totals.add(half * 8).cast());
-                    let shift = _mm256_mullo_epi32(_mm256_set1_epi32(zero), totals);
-                    *lanes = _mm256_cvtepi32_ps(_mm256_sub_epi32(sums, shift));
-                }
-                Self(lanes)
+                let zero = _mm256_set1_epi32(zero);
+                let low = _mm256_mullo_epi32(zero, _mm256_loadu_si256(totals.cast()));
+                let high = _mm256_mullo_epi32(zero, _mm256_loadu_si256(totals.add(8).cast()));
+                Self([
+                    _mm256_cvtepi32_ps(_mm256_sub_epi32(sums[0], low)),
+                    _mm256_cvtepi32_ps(_mm256_sub_epi32(sums[1], high)),
+                ])
             }
         }
     }
@@ -434,9 +433,26 @@ mod present {
         }
 
         #[inline(always)]
-        unsafe fn floats(sums: [__m256i; 2], _zero: i32, _totals: *const i32) -> Self {
+        unsafe fn carry(sums: [__m256i; 2], uppers: [__m256i; 2]) -> [[__m256i; 2]; 2] {
             // SAFETY: as said above.
-            unsafe { Self([_mm256_cvtepi32_ps(sums[0]), _mm256_cvtepi32_ps(sums[1])]) }
+            unsafe {
+                let kept = _mm256_set1_epi32((1 << dots::CARRIED) - 1);
+                let lower = [_mm256_and_si256(sums[0], kept), _mm256_and_si256(sums[1], kept)];
+                let above = _mm256_srai_epi32::<{ dots::CARRIED as i32 }>;
+                let first = _mm256_add_epi32(uppers[0], above(sums[0]));
+                [lower, [first, _mm256_add_epi32(uppers[1], above(sums[1]))]]
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn floats(sums: [__m256i; 2], uppers: [__m256i; 2], _zero: i32, _totals: *const i32) -> Self {
+            // SAFETY: as said above.
+            unsafe {
+                let [lower, upper] = <Self as Dot<Words>>::carry(sums, uppers);
+                let lower = Self([_mm256_cvtepi32_ps(lower[0]), _mm256_cvtepi32_ps(lower[1])]);
+                let upper = Self([_mm256_cvtepi32_ps(upper[0]), _mm256_cvtepi32_ps(upper[1])]);
+                upper.fma(Self::splat((1 << dots::CARRIED) as f32), lower)
+            }
         }
     }
 
@@ -474,7 +490,7 @@ mod present {
         }
 
         #[inline(always)]
-        unsafe fn floats(sums: Self, _zero: i32, _totals: *const i32) -> Self {
+        unsafe fn floats(sums: Self, _uppers: Self, _zero: i32, _totals: *const i32) -> Self {
             sums
         }
     }

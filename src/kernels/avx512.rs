@@ -344,7 +344,7 @@ mod present {
         }
 
         #[inline(always)]
-        unsafe fn floats(sums: __m512i, zero: i32, totals: *const i32) -> Self {
+        unsafe fn floats(sums: __m512i, _uppers: __m512i, zero: i32, totals: *const i32) -> Self {
             // SAFETY: as said above.
             unsafe {
                 if zero == 0 {
@@ -393,9 +393,23 @@ mod present {
         }
 
         #[inline(always)]
-        unsafe fn floats(sums: __m512i, _zero: i32, _totals: *const i32) -> Self {
+        unsafe fn carry(sums: __m512i, uppers: __m512i) -> [__m512i; 2] {
             // SAFETY: as said above.
-            unsafe { Self(_mm512_cvtepi32_ps(sums)) }
+            unsafe {
+                let kept = _mm512_set1_epi32((1 << dots::CARRIED) - 1);
+                let above = _mm512_srai_epi32::<{ dots::CARRIED }>(sums);
+                [_mm512_and_si512(sums, kept), _mm512_add_epi32(uppers, above)]
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn floats(sums: __m512i, uppers: __m512i, _zero: i32, _totals: *const i32) -> Self {
+            // SAFETY: as said above.
+            unsafe {
+                let [lower, upper] = <Self as Dot<Words>>::carry(sums, uppers);
+                let carried = Self::splat((1 << dots::CARRIED) as f32);
+                Self(_mm512_cvtepi32_ps(upper)).fma(carried, Self(_mm512_cvtepi32_ps(lower)))
+            }
         }
     }
 
@@ -431,7 +445,7 @@ mod present {
         }
 
         #[inline(always)]
-        unsafe fn floats(sums: Self, _zero: i32, _totals: *const i32) -> Self {
+        unsafe fn floats(sums: Self, _uppers: Self, _zero: i32, _totals: *const i32) -> Self {
             sums
         }
     }
@@ -464,7 +478,7 @@ mod present {
         }
 
         #[inline(always)]
-        unsafe fn floats(sums: Self, _zero: i32, _totals: *const i32) -> Self {
+        unsafe fn floats(sums: Self, _uppers: Self, _zero: i32, _totals: *const i32) -> Self {
             sums
         }
     }

@@ -2,14 +2,18 @@
 //!
 //! | weights | inputs of a row | a word | a sum |
 //! |---|---|---|---|
-//! | int8, 127 steps to each side of 0 | 256 steps from the least, or 0, to the largest, or 0 | 4 | exact, i32 |
-//! | int12, 2047 steps to each side of 0 | as many steps to each side of 0 as no sum can overflow with, at most 32767 | 2 | exact, i32 |
+//! | int8, 127 steps to each side of 0 | 256 steps from the least, or 0, to the largest, or 0 | 4 | exact |
+//! | int12, 2047 steps to each side of 0 | as many steps to each side of 0 as no sum can overflow with, at most 32767 | 2 | exact |
+//! | int16, 8191 steps to each side of 0 | as many as no sum of 64 products can overflow with, at most 32767 | 2 | exact |
 //! | bf16 | rounded to bf16 | 2 | f32 |
 //!
 //! ```text
 //! x ~ (q - z) s    per row: s = (largest - least) / 255, z = round(-least / s); int12: s = largest |x| / steps, z = 0
 //! y = activation(addend + fma(f32(sum_k q w - z sum_k w), s t, start))             t is the scale of the output
 //! ```
+//! Sums have 32 bits. Those of int16 need more: after every 64 products what is above their lower 12 bits is carried to a sum
+//! of its own, and f32(4096 upper + lower) is rounded once.
+//!
 //! The rows are quantised once per call, into scratch; a row has the same bits wherever it is computed, because its scale is
 //! its own. Integer sums have no order; sums of bf16 are those of the set, whose order and rounding differ. A row that holds
 //! NaN or infinity has the scale NaN, and so have its outputs.
@@ -23,6 +27,9 @@ use std::marker::PhantomData;
 
 /// The most inputs of a layer of integers: so that no sum overflows, and inputs keep 8 bits and more.
 pub const MAX_DEPTH: usize = 4096;
+
+/// Bits of a sum that are not carried.
+pub const CARRIED: u32 = 12;
 
 /// Four unsigned inputs by four signed weights.
 pub struct Bytes;
@@ -39,6 +46,8 @@ pub struct FusedPairs;
 pub trait Kind {
     /// Bytes of an input.
     const SIZE: usize;
+    /// Whether sums have two parts.
+    const CARRIES: bool = false;
 
     /// Quantises a row of `width` inputs to `to`, which has room for a multiple of 16; returns its scale and its zero.
     ///
@@ -75,6 +84,7 @@ impl Kind for Bytes {
 
 impl Kind for Words {
     const SIZE: usize = 2;
+    const CARRIES: bool = true;
 
     #[inline(always)]
     unsafe fn quantize<L: Lanes>(from: *const f32, width: usize, steps: f32, to: *mut u8) -> (f32, i32) {
@@ -183,8 +193,13 @@ pub trait Dot<K>: Lanes {
     unsafe fn line(from: *const u8) -> Self::Line;
     /// Adds the products of the line with the word of inputs at `word`.
     unsafe fn dot(sums: Self::Sums, line: &Self::Line, word: *const u8) -> Self::Sums;
-    /// The sums less `zero` times the 16 `totals`, as f32.
-    unsafe fn floats(sums: Self::Sums, zero: i32, totals: *const i32) -> Self;
+    /// The lower [`CARRIED`] bits of the sums, and `uppers` plus what is above them.
+    unsafe fn carry(sums: Self::Sums, uppers: Self::Sums) -> [Self::Sums; 2] {
+        [sums, uppers]
+    }
+
+    /// The sums less `zero` times the 16 `totals`, as f32; with their upper parts, if the kind has such.
+    unsafe fn floats(sums: Self::Sums, uppers: Self::Sums, zero: i32, totals: *const i32) -> Self;
 }
 
 /// f32 of scratch that a call of `rows` rows of `depth` inputs needs, for inputs of `size` bytes.
@@ -286,7 +301,7 @@ impl Rows {
         panel: usize,
         layer: &Layer<'_>,
         weights: &Panels,
-        sums: [[L::Sums; P]; R],
+        sums: [[[L::Sums; P]; R]; 2],
     ) {
         // SAFETY: the caller's promise; scales and totals are as long as the panels are wide.
         unsafe {
@@ -297,7 +312,7 @@ impl Rows {
                 for p in 0..P {
                     let column = (panel + p) * PANEL;
                     let factor = scale.mul(L::load(weights.scales().as_ptr().add(column)));
-                    let sum = L::floats(sums[r][p], zero, weights.totals().as_ptr().add(column));
+                    let sum = L::floats(sums[0][r][p], sums[1][r][p], zero, weights.totals().as_ptr().add(column));
                     ends[r][p] = sum.fma(factor, ends[r][p]);
                 }
             });
@@ -327,20 +342,30 @@ impl<L: Dot<K>, K: Kind> Tiled for Product<'_, L, K> {
             let panel_bytes = self.weights.panel_bytes();
             let from = self.weights.weights().add(panel * panel_bytes);
             let (inputs, row_bytes) = (self.inputs.row(row), self.inputs.row_bytes * self.inputs.next);
-            let mut sums = [[L::none(); P]; R];
-            for word in 0..self.words {
-                let mut lines = [L::line(from.add(word * 64)); P];
-                for (p, line) in lines.iter_mut().enumerate().skip(1) {
-                    *line = L::line(from.add(p * panel_bytes + word * 64));
-                }
-                each_row!(r of R: {
-                    let input = inputs.add(r * row_bytes + word * 4);
-                    for p in 0..P {
-                        sums[r][p] = L::dot(sums[r][p], &lines[p], input);
+            let (mut sums, mut uppers) = ([[L::none(); P]; R], [[L::none(); P]; R]);
+            let together = if K::CARRIES { self.weights.together() * K::SIZE / 4 } else { self.words };
+            let (mut word, mut end) = (0, together.min(self.words));
+            loop {
+                while word < end {
+                    let mut lines = [L::line(from.add(word * 64)); P];
+                    for (p, line) in lines.iter_mut().enumerate().skip(1) {
+                        *line = L::line(from.add(p * panel_bytes + word * 64));
                     }
-                });
+                    each_row!(r of R: {
+                        let input = inputs.add(r * row_bytes + word * 4);
+                        for p in 0..P {
+                            sums[r][p] = L::dot(sums[r][p], &lines[p], input);
+                        }
+                    });
+                    word += 1;
+                }
+                if end == self.words {
+                    break;
+                }
+                each_row!(r of R: for p in 0..P { [sums[r][p], uppers[r][p]] = L::carry(sums[r][p], uppers[r][p]); });
+                end = (end + together).min(self.words);
             }
-            self.inputs.finish::<L, K, R, P>(self.memory, row, panel, &self.layer, self.weights, sums);
+            self.inputs.finish::<L, K, R, P>(self.memory, row, panel, &self.layer, self.weights, [sums, uppers]);
         }
     }
 }

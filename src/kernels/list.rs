@@ -14,11 +14,11 @@ use std::fmt;
 pub(super) struct Functions {
     pub name: &'static str,
     /// Printed names of the dense kernels, by element type: one for one or two rows, one for more.
-    pub dense_names: [[&'static str; 2]; 5],
+    pub dense_names: [[&'static str; 2]; 6],
     /// Layers of all types but bf16.
     pub dense: unsafe fn(&mut [f32], usize, &Dense<'_>),
     pub pairs: unsafe fn(&mut [f32], usize, &Dense<'_>),
-    /// Whether layers of int12 are read as planes of bytes.
+    /// Whether layers of int12 and int16 are read as planes of bytes.
     pub has_planes: bool,
     pub unary: unsafe fn(&mut [f32], usize, Activation, Span, Span),
     pub generated: unsafe fn(&mut [f32], usize, &Generated<'_>),
@@ -103,6 +103,7 @@ macro_rules! kernel_set {
                 [concat!($set, "-f32f16f32-1x64"), concat!($set, "-f32f16f32-", $tile)],
                 [concat!($set, "-bf16-1x64"), concat!($set, "-bf16-", $tile)],
                 [concat!($set, "-int12-1x64"), concat!($set, "-int12-", $tile)],
+                [concat!($set, "-int16-1x64"), concat!($set, "-int16-", $tile)],
                 [concat!($set, "-int8-1x64"), concat!($set, "-int8-", $tile)],
             ],
             $($name,)*
@@ -186,10 +187,15 @@ impl Kernels {
         bias: Option<&[f32]>,
     ) -> Result<Panels, OutOfMemory> {
         let mut panels = Panels::pack(weight_type, depth, columns, weight, bias)?;
-        if weight_type == Weight::Int12 && self.functions.has_planes {
+        if matches!(weight_type, Weight::Int12 | Weight::Int16) && self.functions.has_planes {
             panels.add_planes()?;
         }
         Ok(panels)
+    }
+
+    /// Whether layers of int12 and int16 are read as planes of bytes.
+    pub fn has_planes(&self) -> bool {
+        self.functions.has_planes
     }
 
     /// Multiplies and adds in registers alone, `turns` times; returns how many operations that were.

@@ -56,19 +56,21 @@ pub enum Weight {
     Bf16,
     /// In pairs of inputs, as 16-bit integers with 12 significant bits and a scale per output.
     Int12,
+    /// The same with 14 significant bits.
+    Int16,
     /// In quadruples of inputs, with a scale per output.
     Int8,
 }
 
 impl Weight {
-    pub const ALL: [Weight; 5] = [Weight::F32, Weight::F16, Weight::Bf16, Weight::Int12, Weight::Int8];
+    pub const ALL: [Weight; 6] = [Weight::F32, Weight::F16, Weight::Bf16, Weight::Int12, Weight::Int16, Weight::Int8];
 
     /// Weights that lie together for each output, and bytes of each.
     fn layout(self) -> (usize, usize) {
         match self {
             Weight::F32 => (1, 4),
             Weight::F16 => (1, 2),
-            Weight::Bf16 | Weight::Int12 => (2, 2),
+            Weight::Bf16 | Weight::Int12 | Weight::Int16 => (2, 2),
             Weight::Int8 => (4, 1),
         }
     }
@@ -78,6 +80,7 @@ impl Weight {
         match self {
             Weight::F32 | Weight::F16 | Weight::Bf16 => 0,
             Weight::Int12 => 2047,
+            Weight::Int16 => 8191,
             Weight::Int8 => 127,
         }
     }
@@ -86,7 +89,7 @@ impl Weight {
     pub fn scratch(self, depth: usize, rows: usize) -> usize {
         match self {
             Weight::F32 | Weight::F16 => 0,
-            Weight::Bf16 | Weight::Int12 => dots::scratch(2, depth, rows),
+            Weight::Bf16 | Weight::Int12 | Weight::Int16 => dots::scratch(2, depth, rows),
             Weight::Int8 => dots::scratch(1, depth, rows),
         }
     }
@@ -94,7 +97,7 @@ impl Weight {
     /// The most inputs of a layer.
     pub fn max_depth(self) -> usize {
         match self {
-            Weight::Int8 | Weight::Int12 => dots::MAX_DEPTH,
+            Weight::Int8 | Weight::Int12 | Weight::Int16 => dots::MAX_DEPTH,
             Weight::F32 | Weight::F16 | Weight::Bf16 => usize::MAX,
         }
     }
@@ -153,6 +156,7 @@ impl Panels {
         let mut longest = 0u64;
         for column in 0..columns {
             let (mut total, mut length) = (0i64, 0u64);
+            let together = panels.together();
             let steps = f64::from(weight_type.largest());
             let largest = (0..depth).fold(0.0f32, |largest, k| largest.max(weight(column, k).abs()));
             let is_integer = steps > 0.0;
@@ -164,28 +168,40 @@ impl Panels {
                 let value = weight(column, k);
                 let integer = if is_integer { (f64::from(value) * per_step).round_ties_even() as i32 } else { 0 };
                 total += i64::from(integer);
+                if k % together == 0 {
+                    length = 0;
+                }
                 length += u64::from(integer.unsigned_abs());
+                longest = longest.max(length);
                 let (line, at) = panels.place(column, k);
                 let line = &mut panels.weights[line].0;
                 match weight_type {
                     Weight::F32 => line[at..at + 4].copy_from_slice(&value.to_ne_bytes()),
                     Weight::F16 => line[at..at + 2].copy_from_slice(&f16::from_f32(value).to_ne_bytes()),
                     Weight::Bf16 => line[at..at + 2].copy_from_slice(&bf16::from_f32(value).to_ne_bytes()),
-                    Weight::Int12 => line[at..at + 2].copy_from_slice(&(integer as i16).to_ne_bytes()),
+                    Weight::Int12 | Weight::Int16 => line[at..at + 2].copy_from_slice(&(integer as i16).to_ne_bytes()),
                     Weight::Int8 => line[at..at + 1].copy_from_slice(&(integer as i8).to_ne_bytes()),
                 }
             }
             panels.totals[column] = total as i32;
-            longest = longest.max(length);
         }
-        if weight_type == Weight::Int12 {
-            panels.steps = (i32::MAX as u64 / longest.max(1)).min(32767) as f32;
+        if matches!(weight_type, Weight::Int12 | Weight::Int16) {
+            let room = i32::MAX as u64 - ((1 << dots::CARRIED) - 1);
+            panels.steps = (room / longest.max(1)).min(32767) as f32;
         }
         Ok(panels)
     }
 
     pub fn weight_type(&self) -> Weight {
         self.weight_type
+    }
+
+    /// How many products of integers are summed before the sum is carried.
+    pub fn together(&self) -> usize {
+        match self.weight_type {
+            Weight::Int16 => 64,
+            _ => dots::MAX_DEPTH,
+        }
     }
 
     /// Inputs.
@@ -237,7 +253,7 @@ impl Panels {
         if together == 1 { bytes.next_multiple_of(64) } else { bytes.next_multiple_of(1024) }
     }
 
-    /// Of int12, where it was asked for: for each panel the lower bytes of all weights, in quadruples of inputs, and then the
+    /// Of int12 and int16, where it was asked for: for each panel the lower bytes of all weights, in quadruples of inputs, and then the
     /// upper ones, `plane_bytes()` later.
     pub fn planes(&self) -> *const u8 {
         self.planes.as_ptr().cast()
@@ -245,7 +261,7 @@ impl Panels {
 
     /// Whether no planes are missing.
     pub fn has_planes(&self) -> bool {
-        self.weight_type != Weight::Int12 || !self.planes.is_empty() || self.columns == 0
+        !matches!(self.weight_type, Weight::Int12 | Weight::Int16) || !self.planes.is_empty() || self.columns == 0
     }
 
     pub fn plane_bytes(&self) -> usize {
@@ -286,7 +302,7 @@ impl Panels {
             Weight::F32 => f32::from_ne_bytes([line[at], line[at + 1], line[at + 2], line[at + 3]]),
             Weight::F16 => f16::from_ne_bytes(pair()).to_f32(),
             Weight::Bf16 => bf16::from_ne_bytes(pair()).to_f32(),
-            Weight::Int12 => f32::from(i16::from_ne_bytes(pair())),
+            Weight::Int12 | Weight::Int16 => f32::from(i16::from_ne_bytes(pair())),
             Weight::Int8 => f32::from(line[at] as i8),
         }
     }

@@ -4,7 +4,7 @@ use super::list::Functions;
 use super::panels::{Element, Panels, Weight};
 use super::transposed::is_turned;
 use super::{
-    Activation, Attend, Combine, Dense, Generated, MatMul, Places, Pooling, Reduce, Rows, Span, Start, Table,
+    Activation, Attend, Combine, Dense, Generated, MatMul, Places, Pooling, Reduce, Rows, Span, Start, Table, dots,
     functions, rare,
 };
 use half::{bf16, f16};
@@ -17,6 +17,7 @@ pub(super) const FUNCTIONS: Functions = Functions {
         ["scalar-f32f16f32", "scalar-f32f16f32"],
         ["scalar-bf16", "scalar-bf16"],
         ["scalar-int12", "scalar-int12"],
+        ["scalar-int16", "scalar-int16"],
         ["scalar-int8", "scalar-int8"],
     ],
     dense,
@@ -75,10 +76,13 @@ fn dense(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
                     products.fold(0.0f32, |sum, (k, x)| x.mul_add(weights.weight(column, k), sum)) + start
                 }
                 Quantized::Integers { steps, scale, zero } => {
-                    let product = |(k, q): (usize, &i32)| q * weights.weight(column, k) as i32;
-                    let sum: i32 = steps.iter().enumerate().map(product).sum();
-                    let sum = sum.wrapping_sub(zero.wrapping_mul(weights.totals()[column]));
-                    (sum as f32).mul_add(scale * weights.scales()[column], start)
+                    let product = |(k, q): (usize, &i32)| i64::from(*q) * weights.weight(column, k) as i64;
+                    let sum: i64 = steps.iter().enumerate().map(product).sum();
+                    let sum = sum - i64::from(*zero) * i64::from(weights.totals()[column]);
+                    let (upper, lower) = (sum >> dots::CARRIED, sum & ((1 << dots::CARRIED) - 1));
+                    (upper as f32)
+                        .mul_add((1 << dots::CARRIED) as f32, lower as f32)
+                        .mul_add(scale * weights.scales()[column], start)
                 }
             };
             if let Some(addend) = call.addend {
@@ -102,7 +106,7 @@ fn quantize(row: &[f32], weights: &Panels, steps: f32) -> Quantized {
     match weights.weight_type() {
         Weight::F32 | Weight::F16 => Quantized::Not,
         Weight::Bf16 => Quantized::Floats(row.iter().map(|x| bf16::from_f32(*x).to_f32()).collect()),
-        Weight::Int12 => {
+        Weight::Int12 | Weight::Int16 => {
             let largest = largest_of(&mut row.iter().map(|x| x.abs()));
             let per_step = if largest > 0.0 { steps / largest } else { 0.0 };
             let step = |x: &f32| i32::from((x * per_step).round_ties_even() as i16);

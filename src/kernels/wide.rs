@@ -19,6 +19,7 @@ pub(super) const FUNCTIONS: Functions = Functions {
         ["portable-f32f16f32-1x64", "portable-f32f16f32-6x16"],
         ["portable-bf16-1x64", "portable-bf16-4x16"],
         ["portable-int12-1x64", "portable-int12-4x16"],
+        ["portable-int16-1x64", "portable-int16-4x16"],
         ["portable-int8-1x64", "portable-int8-4x16"],
     ],
     dense: tile::dense::<Portable>,
@@ -340,12 +341,24 @@ macro_rules! integer_dots {
             }
 
             #[inline(always)]
-            unsafe fn floats(sums: [i32; 16], zero: i32, totals: *const i32) -> Self {
+            unsafe fn carry(sums: [i32; 16], mut uppers: [i32; 16]) -> [[i32; 16]; 2] {
+                for (upper, sum) in uppers.iter_mut().zip(sums) {
+                    *upper += sum >> dots::CARRIED;
+                }
+                [sums.map(|sum| sum & ((1 << dots::CARRIED) - 1)), uppers]
+            }
+
+            #[inline(always)]
+            unsafe fn floats(sums: [i32; 16], uppers: [i32; 16], zero: i32, totals: *const i32) -> Self {
                 // SAFETY: the caller's promise.
                 let totals = unsafe { totals.cast::<[i32; 16]>().read_unaligned() };
-                Self::from_lanes(std::array::from_fn(|lane| {
-                    sums[lane].wrapping_sub(zero.wrapping_mul(totals[lane])) as f32
-                }))
+                // SAFETY: as above.
+                let [lower, upper] = unsafe {
+                    let shifted = std::array::from_fn(|lane| sums[lane].wrapping_sub(zero.wrapping_mul(totals[lane])));
+                    <Self as Dot<$kind>>::carry(shifted, uppers)
+                };
+                let float = |lane: usize| (upper[lane] as f32).mul_add((1 << dots::CARRIED) as f32, lower[lane] as f32);
+                Self::from_lanes(std::array::from_fn(float))
             }
         }
     };
@@ -382,7 +395,7 @@ impl Dot<Pairs> for Portable {
     }
 
     #[inline(always)]
-    unsafe fn floats(sums: Self, _zero: i32, _totals: *const i32) -> Self {
+    unsafe fn floats(sums: Self, _uppers: Self, _zero: i32, _totals: *const i32) -> Self {
         sums
     }
 }

@@ -118,6 +118,11 @@ macro_rules! operations {
                 }
             }
 
+            /// Whether it reads the columns of the call.
+            pub fn reads_columns(&self) -> bool {
+                matches!(self, Operation::Gather(_) | Operation::RowNumbers(_) | Operation::Load(_))
+            }
+
             /// Computes the operation for the rows of `context`.
             pub fn run(&self, context: &mut Context<'_>) {
                 match self {

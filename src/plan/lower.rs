@@ -3,7 +3,7 @@
 use super::arena::{Arena, block_ends};
 use super::pack::{affine, element, pack};
 use super::schedule::Scheduled;
-use super::{Placed, PlanOptions, Stage, Step, StepRows};
+use super::{Placed, Stage, Step, StepRows};
 use crate::error::{Error, ErrorKind};
 use crate::format::{self, DenseTransform, Description, FeatureKind, RowTransform, Store, TensorId, Vocabulary};
 use crate::network::Rate;
@@ -21,7 +21,7 @@ pub struct Lowering<'a> {
     pub store: &'a Store,
     pub tables: &'a [Option<TensorId>],
     pub kernels: &'static Kernels,
-    pub options: &'a PlanOptions,
+    pub tile: usize,
     pub arena: &'a Arena,
     pub plan: &'a Scheduled,
     pub rates: &'a [Rate],
@@ -302,7 +302,7 @@ impl Lowering<'_> {
                         let typed = || Error::new(ErrorKind::Internal, &node.name, "has no type of weights");
                         let weight_type = self.weights[index].ok_or_else(typed)?;
                         let weights = pack(self.store, layer, columns, outputs, weight_type, self.kernels)?;
-                        let rows = if self.plan.stages[index] == Stage::Candidate { self.options.tile } else { groups };
+                        let rows = if self.plan.stages[index] == Stage::Candidate { self.tile } else { groups };
                         let kernel = self.kernels.dense_name(weights.weight_type(), rows).to_owned();
                         let bytes = weights.bytes();
                         let scratch = self.arena.scratch[index].unwrap_or(NOWHERE);

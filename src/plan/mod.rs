@@ -31,15 +31,19 @@ use crate::format::{Description, Feature, FeatureKind, Store, TensorId};
 use crate::network::graph::{Matrix, Node, Op, Start, Value};
 use crate::network::{Graph, Rate, complete_rates};
 use crate::ops::{Head, Kernels, Operation, Span, Weight};
-use arena::Layout;
+use arena::{Arena, Layout};
 use lower::Lowering;
 use schedule::{Scheduled, schedule};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
-/// Candidates per tile: the intermediate values of a tile stay in the second-level cache.
-pub const DEFAULT_TILE: usize = 96;
+/// Candidates per tile, where that is chosen. In small tiles the intermediate values stay in the second-level cache, large ones
+/// read the weights less often.
+pub const TILES: [usize; 7] = [16, 32, 64, 96, 128, 192, 256];
+
+/// The most f32 of a scorer whose tile is chosen, unless the smallest tile needs more: 4 MiB.
+const CHOSEN_LENGTH: usize = 1 << 20;
 
 /// The largest tile that can be asked for.
 pub const MAX_TILE: usize = 4096;
@@ -74,7 +78,7 @@ pub struct PlanOptions {
     pub layers: BTreeMap<String, Precision>,
     /// Whether request-constant work is hoisted out of `score`. The scores have the same bits either way.
     pub split: bool,
-    /// Candidates per tile.
+    /// Candidates per tile; 0: the largest of [`TILES`] with which a scorer's memory stays small.
     pub tile: usize,
 }
 
@@ -178,17 +182,26 @@ impl Plan {
         let scheduled = schedule(&graph, &stages, &tasks);
         let weights = weight_types(&scheduled.graph, store, options)?;
         let quantized = quantized_by(&scheduled, &weights);
-        let layout = Layout {
-            graph: &scheduled.graph,
-            description,
-            stages: &scheduled.stages,
-            in_block: &scheduled.in_block,
-            dependents: &scheduled.dependents,
-            weights: &weights,
-            quantized: &quantized,
-            tile: options.tile,
+        let arrange = |tile| {
+            let layout = Layout {
+                graph: &scheduled.graph,
+                description,
+                stages: &scheduled.stages,
+                in_block: &scheduled.in_block,
+                dependents: &scheduled.dependents,
+                weights: &weights,
+                quantized: &quantized,
+                tile,
+            };
+            (layout.arrange(), tile)
         };
-        let arena = layout.arrange();
+        let (arena, tile) = match options.tile {
+            0 => {
+                let is_small = |(arena, _): &(Arena, usize)| arena.regions.scoring <= CHOSEN_LENGTH;
+                TILES.into_iter().rev().map(arrange).find(is_small).unwrap_or_else(|| arrange(TILES[0]))
+            }
+            tile => arrange(tile),
+        };
         if arena.regions.whole > MAX_LENGTH {
             let detail = format!("a scorer would need {} f32, at most {MAX_LENGTH} are allowed", arena.regions.whole);
             return Err(Error::new(ErrorKind::Limit, "network", detail));
@@ -200,7 +213,7 @@ impl Plan {
             store,
             tables,
             kernels,
-            options,
+            tile,
             arena: &arena,
             plan: &scheduled,
             rates: &rates,
@@ -230,7 +243,7 @@ impl Plan {
             ranges,
             heads,
             kernels,
-            tile: options.tile,
+            tile,
             regions: arena.regions,
             longest: description.features.iter().map(most_ids).max().unwrap_or(0),
             sequences,

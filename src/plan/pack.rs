@@ -17,6 +17,8 @@ pub enum Precision {
     Bf16,
     /// Integers of 12 bits and a scale per output; inputs as integers of up to 16 bits and a scale per row. Exact sums.
     Int12,
+    /// Integers of 14 bits, else as int12: the type for bounds that int12 passes.
+    Int16,
     /// Integers of 8 bits and a scale per output; inputs as integers of 8 bits, a scale and a zero per row. Exact sums.
     Int8,
 }
@@ -128,7 +130,7 @@ fn check_range(
     let limit = match weights {
         Weight::F16 => half::f16::MAX.to_f32(),
         Weight::Bf16 => half::bf16::MAX.to_f32(),
-        Weight::F32 | Weight::Int12 | Weight::Int8 => f32::MAX,
+        Weight::F32 | Weight::Int12 | Weight::Int16 | Weight::Int8 => f32::MAX,
     };
     for (output, input) in places {
         let value = value(output, input);
@@ -157,6 +159,7 @@ impl From<Precision> for Weight {
             Precision::F16 => Weight::F16,
             Precision::Bf16 => Weight::Bf16,
             Precision::Int12 => Weight::Int12,
+            Precision::Int16 => Weight::Int16,
             Precision::Int8 => Weight::Int8,
         }
     }

@@ -18,7 +18,7 @@ from . import columns
 from . import library as abi
 
 MODES = {"map": 0, "snapshot": 1, "copy": 2}
-PRECISIONS = {None: 0, "f32": 1, "f16": 2, "bf16": 3, "int12": 4, "int8": 5, "auto": 6}
+PRECISIONS = {None: 0, "f32": 1, "f16": 2, "bf16": 3, "int12": 4, "int16": 7, "int8": 5, "auto": 6}
 TYPES = {np.dtype(np.int64): 1, np.dtype(np.int32): 2, np.dtype(np.float32): 3}
 
 
@@ -80,7 +80,7 @@ class Handle:
 class Model(Handle):
     """One version of a network, open and checked. Any number of threads may use it.
 
-    `precision` ("f32", "f16", "bf16", "int12", "int8"; None: as stored; "auto": for each layer the fastest with which the
+    `precision` ("f32", "f16", "bf16", "int12", "int16", "int8"; None: as stored; "auto": for each layer the fastest with which the
     golden scores stay within `max_error`, or 1e-3) is the type of dense weights, `mode` ("map", "snapshot", "copy") how
     the file is held, `isa` ("scalar", "portable", "avx2") the kernel set, `max_error` the accepted difference from the
     golden scores, `split` whether request-constant work is hoisted, `scenario_bytes` (None: 64 MiB) the budget for values

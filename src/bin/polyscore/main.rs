@@ -92,6 +92,7 @@ enum PrecisionName {
     F16,
     Bf16,
     Int12,
+    Int16,
     Int8,
     /// For each layer the fastest within --max-error, or 1e-3
     Auto,
@@ -104,6 +105,7 @@ impl PrecisionName {
             PrecisionName::F16 => Some(Precision::F16),
             PrecisionName::Bf16 => Some(Precision::Bf16),
             PrecisionName::Int12 => Some(Precision::Int12),
+            PrecisionName::Int16 => Some(Precision::Int16),
             PrecisionName::Int8 => Some(Precision::Int8),
             PrecisionName::Auto => None,
         }

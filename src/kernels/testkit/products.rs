@@ -48,7 +48,7 @@ fn packed(
 }
 
 /// Types of weights with the same bits on every set.
-const EXACT: [Weight; 4] = [Weight::F32, Weight::F16, Weight::Int12, Weight::Int8];
+const EXACT: [Weight; 5] = [Weight::F32, Weight::F16, Weight::Int12, Weight::Int16, Weight::Int8];
 
 /// The outputs of a layer without bias on every set, and what they should be. Inputs are `paint` with an offset.
 fn multiply(weight_type: Weight, [rows, depth, width]: [usize; 3], shift: f32, each: impl Fn(&str, f32, f64, f64)) {
@@ -74,9 +74,11 @@ fn multiply(weight_type: Weight, [rows, depth, width]: [usize; 3], shift: f32, e
 
 #[test]
 fn quantised_layers_are_near_the_formula() {
-    // Of the sum of absolute products: half a step of 127 or 2047 of the weights, of 255 or so many of the inputs, and 2^-8
+    // Of the sum of absolute products: half a step of 127, 2047 or 8191 of the weights, of 255 or so many of the inputs, and 2^-8
     // for each factor in bf16.
-    for (weight_type, bound) in [(Weight::Int8, 8e-3), (Weight::Int12, 5e-4), (Weight::Bf16, 8e-3)] {
+    for (weight_type, bound) in
+        [(Weight::Int8, 8e-3), (Weight::Int12, 5e-4), (Weight::Int16, 1.4e-4), (Weight::Bf16, 8e-3)]
+    {
         for shape in [[7, 40, 19], [1, 37, 70], [2, 3, 5], [13, 515, 33]] {
             // Of both signs, of one, of the other.
             for shift in [0.0, 2.5, -2.5] {
@@ -114,7 +116,7 @@ fn pairs_of_bf16_are_summed_alike() {
 #[test]
 fn rows_that_are_quantised_are_not_again() {
     let (rows, depth, width) = (9, 40, 35);
-    for weight_type in [Weight::Int8, Weight::Int12, Weight::Bf16] {
+    for weight_type in [Weight::Int8, Weight::Int12, Weight::Int16, Weight::Bf16] {
         let weights = [3, 7].map(|factor| packed(weight_type, depth, width, |c, k| paint(c * factor + k), None));
         let steps = weights[0].steps().min(weights[1].steps());
         let (input, output) = (span(0, depth, depth), span(rows * depth, width, width));
@@ -161,8 +163,8 @@ fn a_row_that_is_not_finite_has_no_finite_outputs() {
 
 #[test]
 fn the_largest_integers_do_not_overflow() {
-    for weight_type in [Weight::Int8, Weight::Int12] {
-        for depth in [1, weight_type.max_depth()] {
+    for weight_type in [Weight::Int8, Weight::Int12, Weight::Int16] {
+        for depth in [1, 64, 65, weight_type.max_depth()] {
             let sign = |place: usize| if place.is_multiple_of(2) { 1.0 } else { -1.0 };
             // Columns of equal signs, of alternating ones, and of zeros, all weights at the largest step.
             let weight = |c: usize, k: usize| [1.0, sign(k), -1.0, 0.0][c];

@@ -27,7 +27,9 @@ public final class Options {
         /** Integers of 8 bits, with exact sums. */
         INT8,
         /** For each layer the fastest with which the golden scores stay within the accepted error, or 1e-3. */
-        AUTO
+        AUTO,
+        /** Integers of 14 bits, with exact sums. */
+        INT16
     }
 
     private Mode mode = Mode.MAP;
