@@ -31,12 +31,12 @@ mod absent {
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod present {
     use crate::kernels::avx512::{Avx512, WITH_BF16, is_available_with_bf16};
-    use crate::kernels::dots::{Bytes, CARRIED, FusedPairs, Planes, Rows, Words};
+    use crate::kernels::dots::{Bytes, CARRIED, Dot, FusedPairs, Planes, Rows, Words};
     use crate::kernels::lanes::Lanes;
     use crate::kernels::list::Functions;
     use crate::kernels::panels::PANEL;
     use crate::kernels::tile::Layer;
-    use crate::kernels::{Dense, Weight};
+    use crate::kernels::{Dense, Panels, Weight};
     use std::arch::asm;
     use std::arch::x86_64::*;
     use std::mem::MaybeUninit;
@@ -112,9 +112,10 @@ mod present {
         rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
     };
 
-    /// The sums of up to two blocks of rows by two panels.
+    /// The sums of up to two blocks of rows by two panels, twice: those of one turn are finished in vector registers while the
+    /// tiles of the next are multiplied.
     #[repr(C, align(64))]
-    struct Sums([[i32; PANEL]; 4 * BLOCK]);
+    struct Sums([[[i32; PANEL]; 4 * BLOCK]; 2]);
 
     unsafe fn dense(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
         // SAFETY: the caller's promise, handed on.
@@ -140,9 +141,75 @@ mod present {
         }
     }
 
+    /// What a tile of sums is read as.
+    trait Lined: Sized {
+        /// # Safety
+        /// The CPU has AVX-512; `from` holds 16 sums.
+        unsafe fn of(from: *const [i32; PANEL]) -> Self;
+    }
+
+    impl Lined for __m512i {
+        #[inline(always)]
+        unsafe fn of(from: *const [i32; PANEL]) -> Self {
+            // SAFETY: the caller's promise.
+            unsafe { _mm512_loadu_si512(from.cast()) }
+        }
+    }
+
+    impl Lined for Avx512 {
+        #[inline(always)]
+        unsafe fn of(from: *const [i32; PANEL]) -> Self {
+            // SAFETY: the caller's promise.
+            unsafe { Avx512::load(from.cast()) }
+        }
+    }
+
+    /// Finishes the rows from `row` on of up to two panels with the sums of two tiles.
+    ///
+    /// # Safety
+    /// As [`Rows::finish`].
+    #[inline(always)]
+    unsafe fn finish_pair<K>(
+        memory: *mut f32,
+        [row, count, panel, panels]: [usize; 4],
+        inputs: &Rows,
+        layer: &Layer<'_>,
+        weights: &Panels,
+        from: *const [i32; PANEL],
+    ) where
+        Avx512: Dot<K, Sums: Lined>,
+    {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let at = |r: usize, p: usize| <<Avx512 as Dot<K>>::Sums as Lined>::of(from.add(r + p * BLOCK));
+            if panel + 1 == panels {
+                for r in 0..count {
+                    inputs.finish::<Avx512, K, 1, 1>(memory, row + r, panel, layer, weights, [[[at(r, 0)]]; 2]);
+                }
+                return;
+            }
+            let mut r = 0;
+            while r + 4 <= count {
+                let sums = [
+                    [at(r, 0), at(r, 1)],
+                    [at(r + 1, 0), at(r + 1, 1)],
+                    [at(r + 2, 0), at(r + 2, 1)],
+                    [at(r + 3, 0), at(r + 3, 1)],
+                ];
+                inputs.finish::<Avx512, K, 4, 2>(memory, row + r, panel, layer, weights, [sums; 2]);
+                r += 4;
+            }
+            while r < count {
+                let sums = [[at(r, 0), at(r, 1)]];
+                inputs.finish::<Avx512, K, 1, 2>(memory, row + r, panel, layer, weights, [sums; 2]);
+                r += 1;
+            }
+        }
+    }
+
     /// A product of one kind, by its instruction: 1 or 2 blocks of 16 rows by 1 or 2 panels.
     macro_rules! tiled {
-        ($name:ident, $kind:ty, $instruction:literal, $load:expr) => {
+        ($name:ident, $kind:ty, $instruction:literal) => {
             #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
             fn $name(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
                 let memory = memory.as_mut_ptr();
@@ -155,12 +222,15 @@ mod present {
                     let steps = weights.panel_bytes() / TILE_BYTES;
                     let panels = call.output.width.div_ceil(PANEL);
                     let mut sums = MaybeUninit::<Sums>::uninit();
-                    let to: *mut [[i32; PANEL]; BLOCK] = sums.as_mut_ptr().cast();
-                    for panel in (0..panels).step_by(2) {
-                        let weight = [panel, (panel + 1).min(panels - 1)]
-                            .map(|panel| weights.weights().add(panel * weights.panel_bytes()));
-                        for row in (0..rows).step_by(2 * BLOCK) {
-                            let input = [row, row + BLOCK].map(|row| inputs.row(row));
+                    let tiles: *mut [[i32; PANEL]; BLOCK] = sums.as_mut_ptr().cast();
+                    let pairs = rows.div_ceil(2 * BLOCK);
+                    let turns = pairs * panels.div_ceil(2);
+                    let place = |turn: usize| (turn % pairs * 2 * BLOCK, turn / pairs * 2, tiles.add(turn % 2 * 4));
+                    for turn in 0..=turns {
+                        if turn < turns {
+                            let (row, panel, to) = place(turn);
+                            let first = weights.weights().add(panel * weights.panel_bytes());
+                            let second = if panel + 1 < panels { first.add(weights.panel_bytes()) } else { first };
                             if row + BLOCK < rows {
                                 asm!(
                                     "tilezero tmm0",
@@ -186,10 +256,10 @@ mod present {
                                     "tilestored [{to} + {line} + 1024], tmm1",
                                     "tilestored [{to} + {line} + 2048], tmm2",
                                     "tilestored [{to} + {line} + 3072], tmm3",
-                                    x = inout(reg) input[0] => _,
-                                    y = inout(reg) input[1] => _,
-                                    w = inout(reg) weight[0] => _,
-                                    v = inout(reg) weight[1] => _,
+                                    x = inout(reg) inputs.row(row) => _,
+                                    y = inout(reg) inputs.row(row + BLOCK) => _,
+                                    w = inout(reg) first => _,
+                                    v = inout(reg) second => _,
                                     steps = inout(reg) steps => _,
                                     row = in(reg) inputs.row_bytes,
                                     line = in(reg) 64usize,
@@ -213,9 +283,9 @@ mod present {
                                     "jnz 2b",
                                     "tilestored [{to} + {line}], tmm0",
                                     "tilestored [{to} + {line} + 1024], tmm1",
-                                    x = inout(reg) input[0] => _,
-                                    w = inout(reg) weight[0] => _,
-                                    v = inout(reg) weight[1] => _,
+                                    x = inout(reg) inputs.row(row) => _,
+                                    w = inout(reg) first => _,
+                                    v = inout(reg) second => _,
                                     steps = inout(reg) steps => _,
                                     row = in(reg) inputs.row_bytes,
                                     line = in(reg) 64usize,
@@ -223,34 +293,13 @@ mod present {
                                     options(nostack)
                                 );
                             }
-                            for block in 0..(rows - row).div_ceil(BLOCK).min(2) {
-                                let first = row + block * BLOCK;
-                                let last = (rows - first).min(BLOCK);
-                                let tiles = to.add(2 * block);
-                                let from = tiles.cast::<[i32; PANEL]>();
-                                if panel + 1 == panels {
-                                    for r in 0..last {
-                                        let sums = [[$load(from.add(r).cast())]];
-                                        inputs.finish::<Avx512, $kind, 1, 1>(memory, first + r, panel, &layer, weights, [sums; 2]);
-                                    }
-                                    continue;
-                                }
-                                let mut r = 0;
-                                while r + 4 <= last {
-                                    let sums = [
-                                        [$load(from.add(r).cast()), $load(from.add(r + BLOCK).cast())],
-                                        [$load(from.add(r + 1).cast()), $load(from.add(r + 1 + BLOCK).cast())],
-                                        [$load(from.add(r + 2).cast()), $load(from.add(r + 2 + BLOCK).cast())],
-                                        [$load(from.add(r + 3).cast()), $load(from.add(r + 3 + BLOCK).cast())],
-                                    ];
-                                    inputs.finish::<Avx512, $kind, 4, 2>(memory, first + r, panel, &layer, weights, [sums; 2]);
-                                    r += 4;
-                                }
-                                while r < last {
-                                    let sums = [[$load(from.add(r).cast()), $load(from.add(r + BLOCK).cast())]];
-                                    inputs.finish::<Avx512, $kind, 1, 2>(memory, first + r, panel, &layer, weights, [sums; 2]);
-                                    r += 1;
-                                }
+                        }
+                        if let Some(last) = turn.checked_sub(1) {
+                            let (row, panel, from) = place(last);
+                            for (block, row) in (row..rows).step_by(BLOCK).take(2).enumerate() {
+                                let place = [row, (rows - row).min(BLOCK), panel, panels];
+                                let from = from.add(2 * block).cast_const().cast();
+                                finish_pair::<$kind>(memory, place, &inputs, &layer, weights, from);
                             }
                         }
                     }
@@ -260,8 +309,8 @@ mod present {
         };
     }
 
-    tiled! { bytes, Bytes, "tdpbusd", _mm512_loadu_si512 }
-    tiled! { floats, FusedPairs, "tdpbf16ps", Avx512::load }
+    tiled! { bytes, Bytes, "tdpbusd" }
+    tiled! { floats, FusedPairs, "tdpbf16ps" }
 
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
     fn planes(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
@@ -274,10 +323,14 @@ mod present {
             let plane_bytes = weights.plane_bytes();
             let steps = plane_bytes / TILE_BYTES;
             let mut sums = MaybeUninit::<Sums>::uninit();
-            let to: *mut [[i32; PANEL]; BLOCK] = sums.as_mut_ptr().cast();
-            for panel in 0..call.output.width.div_ceil(PANEL) {
-                let weight = weights.planes().add(panel * 2 * plane_bytes);
-                for row in (0..rows).step_by(BLOCK) {
+            let tiles: *mut [[i32; PANEL]; BLOCK] = sums.as_mut_ptr().cast();
+            let blocks = rows.div_ceil(BLOCK);
+            let turns = blocks * call.output.width.div_ceil(PANEL);
+            let place = |turn: usize| (turn % blocks * BLOCK, turn / blocks, tiles.add(turn % 2 * 4));
+            for turn in 0..=turns {
+                if turn < turns {
+                    let (row, panel, to) = place(turn);
+                    let weight = weights.planes().add(panel * 2 * plane_bytes);
                     let input = inputs.row(row);
                     asm!(
                         "tilezero tmm0",
@@ -311,22 +364,54 @@ mod present {
                         to = in(reg) to,
                         options(nostack)
                     );
-                    for r in 0..(rows - row).min(BLOCK) {
-                        let from: *const __m512i = to.cast::<[i32; PANEL]>().add(r).cast();
-                        let low = _mm512_loadu_si512(from);
-                        let middle = _mm512_loadu_si512(from.add(BLOCK));
-                        let high = _mm512_loadu_si512(from.add(2 * BLOCK));
-                        // floor((2^16 high + 2^8 middle + low) / 2^12), and what is left.
-                        let carried = _mm512_add_epi32(middle, _mm512_srai_epi32::<8>(low));
-                        let upper = _mm512_add_epi32(_mm512_slli_epi32::<4>(high), _mm512_srai_epi32::<4>(carried));
-                        let sum = _mm512_add_epi32(_mm512_slli_epi32::<8>(middle), low);
-                        let lower = _mm512_and_si512(sum, _mm512_set1_epi32((1 << CARRIED) - 1));
-                        let sums = [[[lower]], [[upper]]];
-                        inputs.finish::<Avx512, Words, 1, 1>(memory, row + r, panel, &layer, weights, sums);
+                }
+                if let Some(last) = turn.checked_sub(1) {
+                    let (row, panel, from) = place(last);
+                    let from = from.cast_const().cast();
+                    let count = (rows - row).min(BLOCK);
+                    let mut r = 0;
+                    while r + 4 <= count {
+                        let parts = [words(from, r), words(from, r + 1), words(from, r + 2), words(from, r + 3)];
+                        let sums = [
+                            [[parts[0][0]], [parts[1][0]], [parts[2][0]], [parts[3][0]]],
+                            [[parts[0][1]], [parts[1][1]], [parts[2][1]], [parts[3][1]]],
+                        ];
+                        inputs.finish::<Avx512, Words, 4, 1>(memory, row + r, panel, &layer, weights, sums);
+                        r += 4;
+                    }
+                    while r < count {
+                        let [lower, upper] = words(from, r);
+                        inputs.finish::<Avx512, Words, 1, 1>(
+                            memory,
+                            row + r,
+                            panel,
+                            &layer,
+                            weights,
+                            [[[lower]], [[upper]]],
+                        );
+                        r += 1;
                     }
                 }
             }
             asm!("tilerelease", options(nostack, nomem));
+        }
+    }
+
+    /// The sums of a row as [`Dot::carry`] leaves them, from the tiles of `w0 x0`, `w1 x0 + w0 x1` and `w1 x1`.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512; three tiles are at `from`.
+    #[inline(always)]
+    unsafe fn words(from: *const [i32; PANEL], row: usize) -> [__m512i; 2] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let at = from.add(row);
+            let (low, middle, high) = (__m512i::of(at), __m512i::of(at.add(BLOCK)), __m512i::of(at.add(2 * BLOCK)));
+            // floor((2^16 high + 2^8 middle + low) / 2^12), and what is left.
+            let carried = _mm512_add_epi32(middle, _mm512_srai_epi32::<8>(low));
+            let upper = _mm512_add_epi32(_mm512_slli_epi32::<4>(high), _mm512_srai_epi32::<4>(carried));
+            let sum = _mm512_add_epi32(_mm512_slli_epi32::<8>(middle), low);
+            [_mm512_and_si512(sum, _mm512_set1_epi32((1 << CARRIED) - 1)), upper]
         }
     }
 }

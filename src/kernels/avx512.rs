@@ -431,7 +431,8 @@ mod present {
             unsafe {
                 let line = _mm512_loadu_si512(from.cast());
                 let second = _mm512_and_si512(line, _mm512_set1_epi32(0xffff_0000_u32 as i32));
-                [_mm512_slli_epi32::<16>(line), second].map(|lanes| Self(_mm512_castsi512_ps(lanes)))
+                let first = _mm512_slli_epi32::<16>(line);
+                [Self(_mm512_castsi512_ps(first)), Self(_mm512_castsi512_ps(second))]
             }
         }
 

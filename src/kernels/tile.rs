@@ -402,19 +402,19 @@ pub(super) unsafe fn starts<L: Lanes, const R: usize, const P: usize>(
             Start::Bias => {
                 for p in 0..P {
                     let bias = L::load(layer.bias.as_ptr().add((panel + p) * PANEL));
-                    for starts in &mut starts {
-                        starts[p] = bias;
-                    }
+                    each_row!(r of R: starts[r][p] = bias);
                 }
             }
+            Start::Span(span) if (panel + P) * PANEL <= span.width => {
+                let from = memory.add(span.offset + row * span.stride + panel * PANEL);
+                each_row!(r of R: for p in 0..P { starts[r][p] = L::load(from.add(r * span.stride + p * PANEL)); });
+            }
             Start::Span(span) => {
-                for (r, starts) in starts.iter_mut().enumerate() {
-                    for (p, start) in starts.iter_mut().enumerate() {
-                        let column = (panel + p) * PANEL;
-                        let from = memory.add(span.offset + (row + r) * span.stride + column);
-                        *start = read(from, (span.width - column).min(PANEL));
-                    }
-                }
+                each_row!(r of R: for p in 0..P {
+                    let column = (panel + p) * PANEL;
+                    let from = memory.add(span.offset + (row + r) * span.stride + column);
+                    starts[r][p] = read(from, (span.width - column).min(PANEL));
+                });
             }
         }
         starts
@@ -433,20 +433,46 @@ pub(super) unsafe fn finish<L: Lanes, const R: usize, const P: usize>(
     layer: &Layer<'_>,
     sums: &[[L; P]; R],
 ) {
-    let output = layer.output;
-    for (r, sums) in sums.iter().enumerate() {
-        for (p, sum) in sums.iter().enumerate() {
+    let Layer { addend, output, activation, .. } = *layer;
+    // SAFETY: the caller's promise.
+    unsafe {
+        if (panel + P) * PANEL <= output.width && addend.is_none() {
+            let to = memory.add(output.offset + row * output.stride + panel * PANEL);
+            match activation {
+                Activation::Identity => store_activated::<L, R, P>(to, output.stride, Activation::Identity, sums),
+                Activation::Relu => store_activated::<L, R, P>(to, output.stride, Activation::Relu, sums),
+                other => store_activated::<L, R, P>(to, output.stride, other, sums),
+            }
+            return;
+        }
+        each_row!(r of R: for p in 0..P {
             let column = (panel + p) * PANEL;
             let count = (output.width - column).min(PANEL);
-            // SAFETY: the caller's promise.
-            unsafe {
-                let cell = |span: Span| memory.add(span.offset + (row + r) * span.stride + column);
-                let mut value = *sum;
-                if let Some(addend) = layer.addend {
-                    value = read::<L>(cell(addend), count).add(value);
-                }
-                write(activate_cheaply(layer.activation, value), cell(output), count);
+            let cell = |span: Span| memory.add(span.offset + (row + r) * span.stride + column);
+            let mut value = sums[r][p];
+            if let Some(addend) = addend {
+                value = read::<L>(cell(addend), count).add(value);
             }
-        }
+            write(activate_cheaply(activation, value), cell(output), count);
+        });
+    }
+}
+
+/// Writes `activation(sums)` of whole panels. The callers name the usual activations, so that no vector is tested for its own.
+///
+/// # Safety
+/// As [`Tiled::tile`]; `to` is where the tile begins.
+#[inline(always)]
+unsafe fn store_activated<L: Lanes, const R: usize, const P: usize>(
+    to: *mut f32,
+    stride: usize,
+    activation: Activation,
+    sums: &[[L; P]; R],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        each_row!(r of R: for p in 0..P {
+            activate_cheaply(activation, sums[r][p]).store(to.add(r * stride + p * PANEL));
+        });
     }
 }
