@@ -218,6 +218,8 @@ pub(super) trait Tiled {
     const ROWS: usize;
     /// Panels side by side in a tile of so many rows: 1, 2 or 4.
     const WIDEST: usize;
+    /// Whether reading weights costs arithmetic, so that tiles of more rows by fewer panels are faster.
+    const IS_WIDENED: bool = false;
 
     /// Computes `R` rows from `row` by `P` panels from `panel`.
     ///
@@ -241,7 +243,7 @@ pub(super) unsafe fn all<T: Tiled>(product: &T, rows: usize, panels: usize) {
             return;
         }
         let mut panel = 0;
-        if T::WIDEST == 4 {
+        if T::WIDEST == 4 && !(T::IS_WIDENED && rows >= 2 * ROWS) {
             while panel + 4 <= panels {
                 strips::<T, 4>(product, rows, panel);
                 panel += 4;
@@ -347,6 +349,7 @@ impl<'a, L, S> Product<'a, L, S> {
 impl<L: Lanes, S: Stored> Tiled for Product<'_, L, S> {
     const ROWS: usize = ROWS;
     const WIDEST: usize = L::WIDEST;
+    const IS_WIDENED: bool = S::SIZE < size_of::<f32>();
 
     #[inline(always)]
     unsafe fn tile<const R: usize, const P: usize>(&self, row: usize, panel: usize) {
