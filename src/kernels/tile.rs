@@ -413,11 +413,15 @@ pub(super) unsafe fn starts<L: Lanes, const R: usize, const P: usize>(
                 each_row!(r of R: for p in 0..P { starts[r][p] = L::load(from.add(r * span.stride + p * PANEL)); });
             }
             Start::Span(span) => {
-                each_row!(r of R: for p in 0..P {
-                    let column = (panel + p) * PANEL;
-                    let from = memory.add(span.offset + (row + r) * span.stride + column);
-                    starts[r][p] = read(from, (span.width - column).min(PANEL));
-                });
+                let mut parts = starts;
+                for (r, parts) in parts.iter_mut().enumerate() {
+                    for (p, part) in parts.iter_mut().enumerate() {
+                        let column = (panel + p) * PANEL;
+                        let from = memory.add(span.offset + (row + r) * span.stride + column);
+                        *part = read(from, (span.width - column).min(PANEL));
+                    }
+                }
+                starts = parts;
             }
         }
         starts
@@ -437,31 +441,36 @@ pub(super) unsafe fn finish<L: Lanes, const R: usize, const P: usize>(
     sums: &[[L; P]; R],
 ) {
     let Layer { addend, output, activation, .. } = *layer;
+    let is_whole = (panel + P) * PANEL <= output.width && addend.is_none();
     // SAFETY: the caller's promise.
     unsafe {
-        if (panel + P) * PANEL <= output.width && addend.is_none() {
-            let to = memory.add(output.offset + row * output.stride + panel * PANEL);
-            match activation {
-                Activation::Identity => store_activated::<L, R, P>(to, output.stride, Activation::Identity, sums),
-                Activation::Relu => store_activated::<L, R, P>(to, output.stride, Activation::Relu, sums),
-                other => store_activated::<L, R, P>(to, output.stride, other, sums),
+        let to = memory.add(output.offset + row * output.stride + panel * PANEL);
+        match activation {
+            Activation::Relu if is_whole => store_activated::<L, R, P>(to, output.stride, Activation::Relu, sums),
+            Activation::Identity if is_whole => {
+                store_activated::<L, R, P>(to, output.stride, Activation::Identity, sums)
             }
-            return;
+            _ => {
+                // A copy, so that the sums of the other cases need no memory.
+                let sums = *sums;
+                for (r, sums) in sums.iter().enumerate() {
+                    for (p, sum) in sums.iter().enumerate() {
+                        let column = (panel + p) * PANEL;
+                        let count = (output.width - column).min(PANEL);
+                        let cell = |span: Span| memory.add(span.offset + (row + r) * span.stride + column);
+                        let mut value = *sum;
+                        if let Some(addend) = addend {
+                            value = read::<L>(cell(addend), count).add(value);
+                        }
+                        write(activate_cheaply(activation, value), cell(output), count);
+                    }
+                }
+            }
         }
-        each_row!(r of R: for p in 0..P {
-            let column = (panel + p) * PANEL;
-            let count = (output.width - column).min(PANEL);
-            let cell = |span: Span| memory.add(span.offset + (row + r) * span.stride + column);
-            let mut value = sums[r][p];
-            if let Some(addend) = addend {
-                value = read::<L>(cell(addend), count).add(value);
-            }
-            write(activate_cheaply(activation, value), cell(output), count);
-        });
     }
 }
 
-/// Writes `activation(sums)` of whole panels. The callers name the usual activations, so that no vector is tested for its own.
+/// Writes `activation(sums)` of whole panels. The caller names the activation, so that no vector is tested for its own.
 ///
 /// # Safety
 /// As [`Tiled::tile`]; `to` is where the tile begins.
