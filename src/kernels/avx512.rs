@@ -214,6 +214,12 @@ mod present {
         }
 
         #[inline(always)]
+        unsafe fn scaled(self, n: Self) -> Self {
+            // SAFETY: as said above.
+            unsafe { Self(_mm512_scalef_ps(self.0, n.0)) }
+        }
+
+        #[inline(always)]
         unsafe fn sqrt(self) -> Self {
             // SAFETY: as said above.
             unsafe { Self(_mm512_sqrt_ps(self.0)) }

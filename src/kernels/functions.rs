@@ -208,7 +208,7 @@ pub unsafe fn exponential<L: Lanes>(x: L) -> L {
     // SAFETY: the caller's promise.
     unsafe {
         let (q, n) = reduced(L::splat(exp::HIGH).min(L::splat(exp::LOW).max(x)));
-        q.add(L::splat(1.0)).mul(n.power_of_two())
+        q.add(L::splat(1.0)).scaled(n)
     }
 }
 
@@ -220,7 +220,10 @@ pub unsafe fn exponential<L: Lanes>(x: L) -> L {
 #[inline(always)]
 pub unsafe fn share<L: Lanes>(x: L) -> L {
     // SAFETY: the caller's promise.
-    unsafe { x.select_less(L::splat(exp::VANISHING), L::splat(0.0), exponential(x)) }
+    unsafe {
+        let (q, n) = reduced(x);
+        x.select_less(L::splat(exp::VANISHING), L::splat(0.0), q.add(L::splat(1.0)).scaled(n))
+    }
 }
 
 /// The exponential to both ends of f32.

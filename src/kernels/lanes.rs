@@ -6,9 +6,8 @@
 //! of the set that calls them, which carries it.
 
 use super::functions::{activate, share};
-use super::panels::{Element, PANEL};
-use super::tile::{Layer, Matrix, Product, StoredF32, row_of_panels};
-use super::{Activation, Attend, Combine, Places, Pooling, Rows, Span, Start, Table, rare};
+use super::panels::Element;
+use super::{Activation, Combine, Places, Pooling, Span, Table, rare};
 use std::hint::black_box;
 
 /// Sixteen f32.
@@ -57,6 +56,11 @@ pub trait Lanes: Copy {
     unsafe fn round(self) -> Self;
     /// `2^n` of integers -126 to 127; anything for NaN.
     unsafe fn power_of_two(self) -> Self;
+    /// `self * 2^n` for integers `n`, where the product is a normal number.
+    unsafe fn scaled(self, n: Self) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { self.mul(n.power_of_two()) }
+    }
     unsafe fn abs(self) -> Self;
     unsafe fn sqrt(self) -> Self;
     unsafe fn negate(self) -> Self;
@@ -692,60 +696,6 @@ pub unsafe fn softmax_down<L: Lanes>(memory: &mut [f32], positions: usize, input
             for i in 0..positions {
                 write(read::<L>(to(i), count).div(sum), to(i), count);
             }
-        }
-    }
-}
-
-/// # Safety
-/// As [`super::list::Functions`].
-#[inline(always)]
-pub unsafe fn attend<L: Lanes>(memory: &mut [f32], positions: usize, call: &Attend) {
-    let Attend { queries, keys, base, rows, scratch, output } = *call;
-    let memory = memory.as_mut_ptr();
-    let length = positions.next_multiple_of(PANEL);
-    let turned = scratch.offset;
-    let logits = Span { offset: turned + keys.width * length, stride: 0, width: positions };
-    let pooled = logits.offset + length;
-    // SAFETY: all rows lie in checked spans, and the scratch holds the transposed keys and two rows.
-    unsafe {
-        for t in 0..keys.width {
-            for j in 0..length {
-                let key = if j < positions { *memory.add(keys.offset + j * keys.stride + t) } else { 0.0 };
-                *memory.add(turned + t * length + j) = key;
-            }
-        }
-        for (j, count) in chunks(positions) {
-            write(L::splat(0.0), memory.add(pooled + j), count);
-        }
-        let matrix = Matrix {
-            from: memory.add(turned).cast_const().cast(),
-            first: 0,
-            panel_bytes: PANEL * size_of::<f32>(),
-            row_bytes: length * size_of::<f32>(),
-            is_padded: true,
-        };
-        let layer = Layer {
-            input: queries,
-            start: base.map_or(Start::Zero, Start::Span),
-            bias: &[],
-            addend: None,
-            output: logits,
-            activation: Activation::Identity,
-        };
-        let first = if rows == Rows::Last { positions.saturating_sub(1) } else { 0 };
-        for i in first..positions {
-            row_of_panels(&Product::<L, StoredF32>::new(memory, matrix, &layer), i, logits.width.div_ceil(PANEL));
-            let sum = exponentials::<L>(memory.add(logits.offset), memory.add(logits.offset), positions);
-            for (j, count) in chunks(positions) {
-                let weight = read::<L>(memory.add(logits.offset + j), count).div(L::splat(sum));
-                let to = memory.add(pooled + j);
-                write(read::<L>(to, count).add(weight), to, count);
-            }
-        }
-        for j in 0..positions {
-            let sum = *memory.add(pooled + j);
-            let mean = if rows == Rows::Mean { sum / positions as f32 } else { sum };
-            *memory.add(output.offset + j * output.stride) = mean;
         }
     }
 }

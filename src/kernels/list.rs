@@ -75,7 +75,7 @@ macro_rules! kernel_set {
                     is_mean: bool, output: Span
                 );
                 lanes::softmax_down(memory: &mut [f32], positions: usize, input: Span, output: Span);
-                lanes::attend(memory: &mut [f32], positions: usize, call: &Attend);
+                attend::attend(memory: &mut [f32], positions: usize, call: &Attend);
                 lanes::choose(
                     memory: &mut [f32], rows: usize, condition: Span, then: Span, otherwise: Span, output: Span
                 );
@@ -424,8 +424,7 @@ impl Kernels {
         check(memory, positions, call.queries);
         check(memory, positions, call.keys);
         check_output(memory, positions, call.output);
-        let needed = (width + 2).saturating_mul(positions.next_multiple_of(16));
-        assert!(call.scratch.width >= needed, "attend scratch");
+        assert!(call.scratch.width >= Attend::scratch(width, positions), "attend scratch");
         check(memory, 1, call.scratch);
         if let Some(base) = call.base {
             assert!(base.width >= positions, "attend base");

@@ -12,6 +12,7 @@
 //! it. The exception are layers in bf16, which sets sum as their instructions do.
 
 mod amx;
+mod attend;
 mod avx2;
 mod avx512;
 mod dots;
@@ -277,10 +278,17 @@ pub struct Attend {
     /// A row per position, with a column per position.
     pub base: Option<Span>,
     pub rows: Rows,
-    /// `(width of keys + 2) * length` f32, `length` the most positions rounded up to 16.
+    /// Of [`Attend::scratch`] f32.
     pub scratch: Span,
     /// Width 1, a row per position.
     pub output: Span,
+}
+
+impl Attend {
+    /// The f32 of scratch for keys of a width and so many positions.
+    pub fn scratch(width: usize, positions: usize) -> usize {
+        (width + attend::TOGETHER + 1).saturating_mul(positions.next_multiple_of(panels::PANEL))
+    }
 }
 
 /// `rows` rows of `width` elements, one after the other.

@@ -277,21 +277,26 @@ fn affine(memory: &mut [f32], rows: usize, input: Span, scale: &[f32], shift: &[
 
 fn softmax(memory: &mut [f32], rows: usize, input: Span, output: Span) {
     for row in 0..rows {
-        let mut largest = f32::NEG_INFINITY;
-        for column in 0..input.width {
-            largest = max(largest, memory[at(input, row, column)]);
-        }
-        let mut lanes = [0.0; 16];
-        for column in 0..input.width {
-            let e = share(memory[at(input, row, column)] - largest);
-            memory[at(output, row, column)] = e;
-            lanes[column % 16] += e;
-        }
-        let sum = tree(lanes);
+        let sum = exponentials(memory, row, input, output);
         for column in 0..input.width {
             memory[at(output, row, column)] /= sum;
         }
     }
+}
+
+/// Writes the exponentials of a row, less its largest element; returns their sum.
+fn exponentials(memory: &mut [f32], row: usize, input: Span, output: Span) -> f32 {
+    let mut largest = f32::NEG_INFINITY;
+    for column in 0..input.width {
+        largest = max(largest, memory[at(input, row, column)]);
+    }
+    let mut lanes = [0.0; 16];
+    for column in 0..input.width {
+        let e = share(memory[at(input, row, column)] - largest);
+        memory[at(output, row, column)] = e;
+        lanes[column % 16] += e;
+    }
+    tree(lanes)
 }
 
 /// As [`super::functions::share`].
@@ -448,9 +453,9 @@ fn attend(memory: &mut [f32], positions: usize, call: &Attend) {
             }
             memory[at(weights, 0, j)] = sum;
         }
-        softmax(memory, 1, weights, weights);
+        let share = 1.0 / exponentials(memory, 0, weights, weights);
         for j in 0..positions {
-            memory[pooled + j] += memory[at(weights, 0, j)];
+            memory[pooled + j] = memory[at(weights, 0, j)].mul_add(share, memory[pooled + j]);
         }
     }
     for j in 0..positions {

@@ -8,7 +8,7 @@
 use super::dots::{self, Bytes, Dot, Pairs, Words};
 use super::lanes::{self, Lanes};
 use super::list::Functions;
-use super::{reduce, tile, transposed};
+use super::{attend, reduce, tile, transposed};
 use half::{bf16, f16};
 use wide::{f32x8, f64x4};
 
@@ -39,7 +39,7 @@ pub(super) const FUNCTIONS: Functions = Functions {
     gather_pooled: lanes::gather_pooled::<Portable>,
     pool: lanes::pool::<Portable>,
     softmax_down: lanes::softmax_down::<Portable>,
-    attend: lanes::attend::<Portable>,
+    attend: attend::attend::<Portable>,
     choose: lanes::choose::<Portable>,
     reduce: reduce::reduce::<Portable>,
     view: lanes::view::<Portable>,

@@ -13,6 +13,7 @@
 
 use super::Stage;
 use crate::format::Description;
+use crate::kernels::Attend;
 use crate::network::graph::{Graph, Matrix, Node, Op, Value};
 use crate::ops::{Span, Weight};
 use std::ops::Range;
@@ -227,9 +228,7 @@ impl Layout<'_> {
     /// f32 that a node needs besides its value.
     fn scratch(&self, node: &Node, index: usize) -> usize {
         match (&node.op, self.weights[index]) {
-            (Op::Attend { keys, .. }, _) => {
-                (self.graph.width(*keys) + 2) * self.length_of(*keys).next_multiple_of(ALIGNMENT)
-            }
+            (Op::Attend { keys, .. }, _) => Attend::scratch(self.graph.width(*keys), self.length_of(*keys)),
             (Op::Product { input, groups, .. }, Some(weights)) => {
                 let rows = self.rows(Value(index)).max(*groups);
                 weights.scratch(self.graph.width(*input) / groups, rows)

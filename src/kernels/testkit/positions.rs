@@ -106,7 +106,7 @@ fn attend_case(positions: usize, width: usize, has_base: bool, rows: Rows) -> (V
     let queries = span(1, width + 1, width);
     let keys = span(2 + most * (width + 1), width, width);
     let base = span(3 + most * (2 * width + 1), most + 2, most + 1);
-    let scratch = span(base.offset + most * (most + 2) + 1, 0, (width + 2) * most.next_multiple_of(16));
+    let scratch = span(base.offset + most * (most + 2) + 1, 0, Attend::scratch(width, most));
     let output = span(scratch.offset + scratch.width + 1, 3, 1);
     let start = memory(scratch.offset, output.offset + 3 * most + 1);
     (start, Attend { queries, keys, base: has_base.then_some(base), rows, scratch, output })
