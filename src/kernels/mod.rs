@@ -287,6 +287,8 @@ pub struct Attend {
 #[derive(Clone, Copy, Debug)]
 pub struct Table<'a> {
     pub bytes: &'a [u8],
+    /// What the integers of each row are multiplied by: an f32 per row, in any alignment; empty for floats.
+    pub scales: &'a [u8],
     pub element: Element,
     pub rows: usize,
     pub width: usize,
