@@ -59,6 +59,7 @@ mod format;
 #[allow(missing_docs)]
 mod kernels;
 mod model;
+mod narrowing;
 #[allow(missing_docs)]
 mod network;
 #[allow(missing_docs)]
@@ -85,6 +86,7 @@ pub use format::{
     Description, Dtype, Integer, Mode, Replacement, Tensor, encode as encode_model, write as write_model,
 };
 pub use model::{Footprint, GoldenReport, KeptScenarios, Model, OpenOptions};
+pub use narrowing::{Narrow, Narrowing, Wanted};
 pub use network::{Rate, Role};
 pub use ops::FeatureCounters;
 pub use plan::{Plan, Precision, Stage, Step, StepRows};

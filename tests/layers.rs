@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each layer of `src` may import from the crate.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("error", &[]),
     ("kernels", &[]),
     ("pool", &["error"]),
@@ -17,6 +17,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("exec", &["error", "format", "ops", "plan", "pool", "request"]),
     ("model", &["error", "exec", "format", "network", "ops", "plan", "pool", "request", "scorer", "tuning"]),
     ("tuning", &["error", "model", "ops", "plan"]),
+    ("narrowing", &["error", "format", "model", "network", "plan", "quant", "tuning"]),
     ("scorer", &["error", "exec", "model", "pool", "request"]),
     ("capi", &["error", "exec", "format", "model", "ops", "plan", "pool", "request", "scorer"]),
 ];
