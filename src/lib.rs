@@ -59,6 +59,7 @@ mod format;
 #[allow(missing_docs)]
 mod kernels;
 mod model;
+mod narrowing;
 #[allow(missing_docs)]
 mod network;
 #[allow(missing_docs)]
@@ -66,6 +67,7 @@ mod ops;
 #[allow(missing_docs)]
 mod plan;
 mod pool;
+mod quant;
 mod request;
 mod scorer;
 mod tuning;
@@ -80,12 +82,16 @@ pub mod description {
 
 pub use error::{Error, ErrorKind, Fault, Subject};
 pub use exec::{Counters, StepValue, TraceCall};
-pub use format::{Description, Dtype, Mode, Tensor, encode as encode_model, write as write_model};
+pub use format::{
+    Description, Dtype, Integer, Mode, Replacement, Tensor, encode as encode_model, write as write_model,
+};
 pub use model::{Footprint, GoldenReport, KeptScenarios, Model, OpenOptions};
-pub use network::Rate;
+pub use narrowing::{Narrow, Narrowing, Wanted};
+pub use network::{Rate, Role};
 pub use ops::FeatureCounters;
 pub use plan::{Plan, Precision, Stage, Step, StepRows};
 pub use pool::{Executor, MAX_THREADS, Pool};
+pub use quant::{halve, quantize};
 pub use request::{Column, Values};
 pub use scorer::Scorer;
 pub use tuning::{Measured, Tuning};

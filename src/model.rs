@@ -3,9 +3,10 @@
 use crate::error::{Error, ErrorKind};
 use crate::exec::{self, KeptValues, Scratch, Sources, StepValue, TraceCall, trace};
 use crate::format::{
-    Description, GoldenColumn, GoldenRequest, GoldenValues, Mode, Store, StoreOptions, Tensor, TensorId,
+    Description, GoldenColumn, GoldenRequest, GoldenValues, Metadata, Mode, Replacement, Store, StoreOptions, Tensor,
+    TensorId, rewrite,
 };
-use crate::network::{self, Graph};
+use crate::network::{self, Graph, Network, Role};
 use crate::ops::Kernels;
 use crate::plan::{MAX_TILE, Plan, PlanOptions, Precision};
 use crate::pool::Pool;
@@ -112,41 +113,42 @@ pub(crate) struct Source {
     tables: Vec<Option<TensorId>>,
     golden: Vec<GoldenRequest>,
     graph: Graph,
+    roles: BTreeMap<TensorId, Role>,
     pub kernels: &'static Kernels,
 }
 
 impl Source {
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Source, Error> {
-        let kernels = choose_kernels(options.isa.as_deref())?;
-        if options.tile > MAX_TILE {
-            let detail = format!("is {}, at most {MAX_TILE} candidates fit a tile", options.tile);
-            return Err(Error::new(ErrorKind::InvalidArgument, "tile", detail));
-        }
-        if let Some(bound) = options.max_error.filter(|bound| !(bound.is_finite() && *bound >= 0.0)) {
-            let detail = format!("is {bound}, not a finite number from 0 on");
-            return Err(Error::new(ErrorKind::InvalidArgument, "max_error", detail));
-        }
+        check_options(options)?;
         let OpenOptions { mode, max_bytes, max_header_bytes, .. } = *options;
-        let store = Store::open(path, &StoreOptions { mode, max_bytes, max_header_bytes })?;
+        let source = Self::of(Store::open(path, &StoreOptions { mode, max_bytes, max_header_bytes })?, options)?;
+        check_tables(&source.store, &source.tables)?;
+        Ok(source)
+    }
+
+    /// The numbers of tables are not looked at.
+    fn of(store: Store, options: &OpenOptions) -> Result<Source, Error> {
+        let kernels = choose_kernels(options.isa.as_deref())?;
         let description = Description::parse(store.description_json())?;
         let tables = description.check_tables(&store)?;
         let (golden, golden_tensors) = description.golden_requests(&store)?;
-        let (graph, weights) = network::build(&description, &store, &tables)?;
-        let claimed = tables.iter().flatten().chain(&weights).chain(&golden_tensors);
-        store.check_claimed(claimed.copied())?;
-        check_finite_tables(&store, &tables)?;
+        let Network { graph, weights, roles } = network::build(&description, &store, &tables)?;
+        let scales = tables.iter().flatten().filter_map(|table| store.scale(*table));
+        let claimed = tables.iter().flatten().chain(&weights).chain(&golden_tensors).copied();
+        store.check_claimed(claimed.chain(scales))?;
         for layer in options.layers.keys() {
             let is_weight = store.find(layer).is_some_and(|id| weights.contains(&id));
             if !is_weight {
                 return Err(Error::new(ErrorKind::InvalidArgument, layer, "is no weight of the model"));
             }
         }
-        Ok(Source { store: Arc::new(store), description: Arc::new(description), tables, golden, graph, kernels })
+        let (store, description) = (Arc::new(store), Arc::new(description));
+        Ok(Source { store, description, tables, golden, graph, roles, kernels })
     }
 
     /// The model, its golden requests not yet replayed.
     pub fn model(&self, options: &OpenOptions) -> Result<Model, Error> {
-        let Self { store, description, tables, graph, kernels, .. } = self;
+        let Self { store, description, tables, graph, roles, kernels, .. } = self;
         let OpenOptions { precision, split, tile, .. } = *options;
         let plan_options = PlanOptions { precision, layers: options.layers.clone(), split, tile };
         let mut plan = Plan::new(description, store, tables, graph, kernels, &plan_options)?;
@@ -156,7 +158,8 @@ impl Source {
             plan.tile = exec::tile(&Sources { plan: &plan, store, slots: &slots, kept: &kept })?;
         }
         let (description, store) = (Arc::clone(description), Arc::clone(store));
-        Ok(Model { inner: Arc::new(Inner { description, store, plan, slots, kept }), golden: None })
+        let roles = roles.clone();
+        Ok(Model { inner: Arc::new(Inner { description, store, roles, plan, slots, kept }), golden: None })
     }
 
     /// The precisions with which the golden scores stay within the bound of `options`.
@@ -189,6 +192,7 @@ const AUTO_BOUND: f64 = 1e-3;
 pub(crate) struct Inner {
     pub description: Arc<Description>,
     store: Arc<Store>,
+    roles: BTreeMap<TensorId, Role>,
     plan: Plan,
     slots: Vec<Slot>,
     kept: KeptValues,
@@ -286,6 +290,53 @@ impl Model {
     pub fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
         let store = &self.inner.store;
         store.find(name).map(|id| store.tensor(id))
+    }
+
+    /// The texts of the file beside its description: `__metadata__`, or in a set the metadata of its index.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        self.inner.store.metadata()
+    }
+
+    /// The tensors that may hold integers: tables, and weights of dense layers, that are read in no other way.
+    pub fn roles(&self) -> impl Iterator<Item = (Tensor<'_>, Role)> {
+        let Inner { store, roles, .. } = &*self.inner;
+        roles.iter().map(|(id, role)| (store.tensor(*id), *role))
+    }
+
+    /// The model as it would be with other tensors: it shares the files and the replacements. Golden requests are not
+    /// replayed. Of `options`, what is about opening a file is not used.
+    ///
+    /// # Errors
+    /// `Tensor` for a replacement that is not in the model or is there twice, whose type or shape the model cannot have, or
+    /// whose scales would take the name of another tensor; `OutOfMemory`. Numbers of tables are not looked at.
+    pub fn replaced(&self, replacements: &[Arc<Replacement>], options: &OpenOptions) -> Result<Model, Error> {
+        check_options(options)?;
+        Source::of(self.inner.store.replaced(replacements)?, options)?.model(options)
+    }
+
+    /// Writes the tensors of the model, replaced ones too, as the one file `path`: under a temporary name in the same folder,
+    /// synced, then renamed. `description`, if it is given, takes the place of the model's; `texts` are added to the other
+    /// metadata. `check` is given the complete file under its temporary name, and has the last word on it.
+    ///
+    /// # Errors
+    /// `Io`, also if the file of the model was written to in the meantime; those of `check`. Unless the error comes from
+    /// syncing the folder, which is last, what was at `path` is still there. The temporary file is not.
+    pub fn write<E: From<Error>>(
+        &self,
+        path: impl AsRef<Path>,
+        description: Option<&str>,
+        texts: &BTreeMap<String, String>,
+        check: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let store = &self.inner.store;
+        let mut others = store.metadata().clone();
+        others.extend(texts.clone());
+        let metadata = Metadata { description: description.unwrap_or(store.description_json()), others: &others };
+        let tensors: Vec<Tensor<'_>> = store.tensors().map(|(_, tensor)| tensor).collect();
+        rewrite(path.as_ref(), &metadata, &tensors, |temporary| {
+            store.check_unchanged()?;
+            check(temporary)
+        })
     }
 
     /// The steps, which print themselves.
@@ -414,6 +465,18 @@ fn golden_bound(tolerance: f64, options: &OpenOptions) -> f64 {
     options.max_error.unwrap_or(used.map(usual).fold(tolerance, f64::max))
 }
 
+fn check_options(options: &OpenOptions) -> Result<(), Error> {
+    if options.tile > MAX_TILE {
+        let detail = format!("is {}, at most {MAX_TILE} candidates fit a tile", options.tile);
+        return Err(Error::new(ErrorKind::InvalidArgument, "tile", detail));
+    }
+    if let Some(bound) = options.max_error.filter(|bound| !(bound.is_finite() && *bound >= 0.0)) {
+        let detail = format!("is {bound}, not a finite number from 0 on");
+        return Err(Error::new(ErrorKind::InvalidArgument, "max_error", detail));
+    }
+    Ok(())
+}
+
 /// The kernel set of an option, else of the environment, else of the CPU.
 fn choose_kernels(isa: Option<&str>) -> Result<&'static Kernels, Error> {
     let environment = std::env::var("POLYSCORE_ISA").ok().filter(|name| !name.is_empty());
@@ -425,12 +488,7 @@ fn choose_kernels(isa: Option<&str>) -> Result<&'static Kernels, Error> {
 }
 
 /// A table may be larger than memory, so only tables that are small beside the dense weights are read whole at open.
-fn check_finite_tables(store: &Store, tables: &[Option<TensorId>]) -> Result<(), Error> {
+fn check_tables(store: &Store, tables: &[Option<TensorId>]) -> Result<(), Error> {
     const LARGEST: usize = 64 << 20;
-    tables
-        .iter()
-        .flatten()
-        .map(|table| store.tensor(*table))
-        .filter(|table| table.bytes.len() <= LARGEST)
-        .try_for_each(|table| table.check_finite())
+    tables.iter().flatten().try_for_each(|table| store.check_numbers(*table, LARGEST))
 }

@@ -1,13 +1,13 @@
 //! The precision of every dense layer by its measured error: the fastest with which the scores stay within a bound.
 //!
 //! The errors of layers add up like those of independent sources, so that a choice is a packing problem: which layers may be
-//! in int8 while the others are in int12, or, where that is too coarse, in int12 while the others are in int16, and so on up
-//! to f32. Each layer is measured alone; then as many as the bound allows are taken, those first that save most work for their squared error, and
+//! in int16 while the others are in f32, which of those in int12, and which of these in int8. Where not all of them may, each is
+//! measured alone; then as many as the bound allows are taken, those first that save most work for their squared error, and
 //! the bound is checked with all of them together.
 
-use crate::error::{Error, ErrorKind};
-use crate::kernels::Kernels;
+use crate::error::Error;
 use crate::model::{Model, OpenOptions, Source};
+use crate::ops::Kernels;
 use crate::plan::Precision;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -45,7 +45,7 @@ impl Tuning {
     /// three times per layer. `options` opens the models; what it says of precisions is not used.
     ///
     /// # Errors
-    /// Those of [`Model::open`] and of `run`; `Unsupported` if not even f32 meets the bound.
+    /// Those of [`Model::open`] and of `run`.
     pub fn choose(
         path: impl AsRef<Path>,
         options: &OpenOptions,
@@ -61,53 +61,23 @@ impl Tuning {
         run: &mut dyn FnMut(&Model) -> Result<Vec<f32>, Error>,
         figure: &mut dyn FnMut(&[f32], &[f32]) -> f64,
     ) -> Result<Tuning, Error> {
-        let mut search = Search { source, options, run, figure, reference: Vec::new(), tried: 0 };
         let coarsest = source.model(&OpenOptions { precision: Some(Precision::Int8), ..options.clone() })?;
-        let layers = coarsest.plan().quantized_layers();
-        let all =
-            |precision: Precision| layers.keys().map(|layer| (layer.clone(), precision)).collect::<BTreeMap<_, _>>();
-        search.reference = search.scores(&all(Precision::F32))?;
-        let mut tuning = Tuning { layers: all(Precision::F32), measured: Vec::new(), figure: 0.0, tried: 0 };
-        for precision in slowest_first(source.kernels) {
-            let figure = search.figure(&all(precision))?;
-            if figure <= 1.0 {
-                (tuning.layers, tuning.figure) = (all(precision), figure);
-                continue;
-            }
-            let base = tuning.layers.clone();
-            tuning.measured.clear();
-            for (layer, multiply_adds) in &layers {
-                let mut alone = all(Precision::F32);
-                alone.insert(layer.clone(), precision);
-                let (layer, multiply_adds) = (layer.clone(), *multiply_adds);
-                tuning.measured.push(Measured { layer, precision, figure: search.figure(&alone)?, multiply_adds });
-            }
-            let cost = |measured: &Measured| measured.figure.powi(2) / measured.multiply_adds.max(1) as f64;
-            tuning.measured.sort_by(|a, b| cost(a).total_cmp(&cost(b)));
-            let with = |count: usize| {
-                let mut layers = base.clone();
-                layers.extend(tuning.measured[..count].iter().map(|measured| (measured.layer.clone(), precision)));
-                layers
-            };
-            let (mut accepted, mut refused) = (0, tuning.measured.len());
-            while accepted + 1 < refused {
-                let middle = accepted.midpoint(refused);
-                let figure = search.figure(&with(middle))?;
-                if figure <= 1.0 {
-                    (accepted, tuning.figure) = (middle, figure);
-                } else {
-                    refused = middle;
-                }
-            }
-            tuning.layers = with(accepted);
-            break;
-        }
-        tuning.tried = search.tried;
-        if tuning.figure > 1.0 {
-            let detail = "no choice of precisions keeps the bound".to_owned();
-            return Err(Error::new(ErrorKind::Unsupported, "precision", detail));
-        }
-        Ok(tuning)
+        let layers: Vec<(String, usize)> = coarsest.plan().quantized_layers().into_iter().collect();
+        let precisions = slowest_first(source.kernels);
+        let mut search = Search { source, options, run, figure, layers, precisions, reference: Vec::new(), tried: 0 };
+        let finest = vec![0; search.layers.len()];
+        search.reference = search.scores(&finest)?;
+        let filled = fill(&mut search, finest, precisions.len(), 1.0)?;
+        let measured = filled.alone.iter().map(|alone| {
+            let (layer, multiply_adds) = search.layers[alone.part].clone();
+            Measured { layer, precision: precisions[alone.level - 1], figure: alone.figure, multiply_adds }
+        });
+        Ok(Tuning {
+            measured: measured.collect(),
+            layers: search.named(&filled.levels),
+            figure: filled.figure.unwrap_or(0.0),
+            tried: search.tried,
+        })
     }
 }
 
@@ -123,20 +93,122 @@ struct Search<'a> {
     options: &'a OpenOptions,
     run: &'a mut dyn FnMut(&Model) -> Result<Vec<f32>, Error>,
     figure: &'a mut dyn FnMut(&[f32], &[f32]) -> f64,
+    /// The names of the layers, with their multiply-adds.
+    layers: Vec<(String, usize)>,
+    precisions: [Precision; 3],
     reference: Vec<f32>,
     tried: usize,
 }
 
 impl Search<'_> {
-    fn scores(&mut self, layers: &BTreeMap<String, Precision>) -> Result<Vec<f32>, Error> {
-        self.tried += 1;
-        let options = OpenOptions { precision: None, layers: layers.clone(), ..self.options.clone() };
-        (self.run)(&self.source.model(&options)?)
+    fn named(&self, levels: &[usize]) -> BTreeMap<String, Precision> {
+        let precision = |level: usize| if level == 0 { Precision::F32 } else { self.precisions[level - 1] };
+        self.layers.iter().zip(levels).map(|((layer, _), level)| (layer.clone(), precision(*level))).collect()
     }
 
-    fn figure(&mut self, layers: &BTreeMap<String, Precision>) -> Result<f64, Error> {
-        let scores = self.scores(layers)?;
-        let figure = (self.figure)(&self.reference, &scores);
-        Ok(if figure.is_nan() { f64::INFINITY } else { figure })
+    fn scores(&mut self, levels: &[usize]) -> Result<Vec<f32>, Error> {
+        self.tried += 1;
+        let options = OpenOptions { precision: None, layers: self.named(levels), ..self.options.clone() };
+        (self.run)(&self.source.model(&options)?)
     }
+}
+
+impl Parts<Error> for Search<'_> {
+    fn saving(&self, part: usize, _level: usize) -> Option<f64> {
+        Some(self.layers[part].1 as f64)
+    }
+
+    fn alone(&mut self, part: usize, level: usize) -> Result<f64, Error> {
+        let mut levels = vec![0; self.layers.len()];
+        levels[part] = level;
+        self.figure(&levels)
+    }
+
+    fn figure(&mut self, levels: &[usize]) -> Result<f64, Error> {
+        let scores = self.scores(levels)?;
+        Ok((self.figure)(&self.reference, &scores))
+    }
+}
+
+/// What is to be coarse: each part has a level, 0 being the finest.
+pub(crate) trait Parts<E> {
+    /// What a level saves over the one before; `None` if they are the same.
+    fn saving(&self, part: usize, level: usize) -> Option<f64>;
+
+    /// The figure with one part at a level and all others as they are.
+    fn alone(&mut self, part: usize, level: usize) -> Result<f64, E>;
+
+    /// The figure with a level for each part.
+    fn figure(&mut self, levels: &[usize]) -> Result<f64, E>;
+}
+
+/// What [`fill`] found.
+pub(crate) struct Filled {
+    pub levels: Vec<usize>,
+    /// The figure of these levels; `None` if none is above where it started.
+    pub figure: Option<f64>,
+    /// What was measured alone, in the order in which it was taken, for the coarsest level where something was.
+    pub alone: Vec<Alone>,
+}
+
+pub(crate) struct Alone {
+    pub part: usize,
+    pub level: usize,
+    pub figure: f64,
+}
+
+/// Makes parts coarser, from `levels` up to `coarsest`, level by level, as long as the figure is at most `bound`.
+pub(crate) fn fill<E>(
+    parts: &mut dyn Parts<E>,
+    mut levels: Vec<usize>,
+    coarsest: usize,
+    bound: f64,
+) -> Result<Filled, E> {
+    let mut filled = Filled { levels: Vec::new(), figure: None, alone: Vec::new() };
+    let mut is_refused = vec![false; levels.len()];
+    for level in 1..=coarsest {
+        let mut moves = Vec::new();
+        for part in (0..levels.len()).filter(|part| !is_refused[*part]) {
+            match parts.saving(part, level).filter(|_| levels[part] + 1 == level) {
+                Some(saving) => moves.push((part, saving)),
+                None => levels[part] = levels[part].max(level),
+            }
+        }
+        let with = |moves: &[(usize, f64)]| {
+            let mut levels = levels.clone();
+            moves.iter().for_each(|(part, _)| levels[*part] = level);
+            levels
+        };
+        if moves.is_empty() {
+            continue;
+        }
+        let figure = parts.figure(&with(&moves))?;
+        if figure <= bound {
+            (levels, filled.figure) = (with(&moves), Some(figure));
+            continue;
+        }
+        filled.alone.clear();
+        let mut costs = vec![0.0; levels.len()];
+        for (part, saving) in &moves {
+            let figure = parts.alone(*part, level)?;
+            costs[*part] = if figure.is_nan() { f64::INFINITY } else { figure.powi(2) / saving.max(1.0) };
+            filled.alone.push(Alone { part: *part, level, figure });
+        }
+        moves.sort_by(|a, b| costs[a.0].total_cmp(&costs[b.0]));
+        filled.alone.sort_by(|a, b| costs[a.part].total_cmp(&costs[b.part]));
+        let (mut accepted, mut refused) = (0, moves.len());
+        while accepted + 1 < refused {
+            let middle = accepted.midpoint(refused);
+            let figure = parts.figure(&with(&moves[..middle]))?;
+            if figure <= bound {
+                (accepted, filled.figure) = (middle, Some(figure));
+            } else {
+                refused = middle;
+            }
+        }
+        moves[accepted..].iter().for_each(|(part, _)| is_refused[*part] = true);
+        levels = with(&moves[..accepted]);
+    }
+    filled.levels = levels;
+    Ok(filled)
 }

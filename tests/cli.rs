@@ -45,13 +45,16 @@ const REQUEST: &str = r#"{"scenario": "Web", "request": {"recency": 2, "history_
 fn help_explains_every_verb() {
     let (code, out, _) = run(&["--help"], "");
     assert_eq!(code, 0);
-    for word in ["inspect", "check", "score", "bench", "diff", "Examples:", "\"candidates\""] {
+    for word in ["inspect", "check", "score", "bench", "diff", "quantize", "Examples:", "\"candidates\""] {
         assert!(out.contains(word), "--help does not say {word}");
     }
     for verb in ["inspect", "check", "score", "bench", "diff"] {
         let (code, out, _) = run(&[verb, "--help"], "");
         assert!(code == 0 && out.contains("--precision") && out.contains("--isa"), "{verb}: {out}");
     }
+    let (code, out, _) = run(&["quantize", "--help"], "");
+    let options = ["--requests", "--max-error", "--max-auc-loss", "--max-calibration-shift", "--tables", "--dense"];
+    assert!(code == 0 && options.iter().all(|option| out.contains(option)), "{out}");
     assert_eq!(run(&[], "").0, 2);
     assert_eq!(run(&["inspect"], "").0, 2);
     assert_eq!(run(&["frobnicate"], "").0, 2);

@@ -836,10 +836,10 @@ fn wrong_tensors_are_refused_by_their_name() {
                 },
             ),
             ("a table of integers", retyped("embeddings.zip.weight", "I32"), {
-                (BadTensor, "embeddings.zip.weight", "has type I32, expected F32, F16 or BF16")
+                (BadTensor, "embeddings.zip.weight", "has type I32, expected F32, F16, BF16, I8 or U8")
             }),
             ("a weight of integers", retyped("gates.ctr.out.weight", "I32"), {
-                (BadTensor, "gates.ctr.out.weight", "has type I32, expected F32, F16 or BF16")
+                (BadTensor, "gates.ctr.out.weight", "has type I32, expected F32, F16, BF16, I8 or I16")
             }),
             ("a NaN in a weight", spoiled("towers.ctr.0.linear.weight", 4, f32::NAN), {
                 (BadTensor, "towers.ctr.0.linear.weight", "element 4 is not a finite number")
@@ -961,6 +961,136 @@ fn golden_requests_that_do_not_fit_or_do_not_hold_are_refused() {
                 (Golden, "golden.requests[0]", {
                     "task `ctr`, candidate 0: scored 1, recorded 0.5; the difference is above 1e-5"
                 })
+            }),
+        ],
+    );
+}
+
+impl Parts {
+    /// The valid model with tables of int8 and int4, and layers of int8 and int12.
+    fn quantized() -> Self {
+        let mut parts = Self::valid();
+        for (name, dtype, shape, rows) in [
+            ("embeddings.ad_id.weight", "I8", [5, 3], 5),
+            ("embeddings.zip.weight", "U8", [3, 1], 3),
+            ("experts.0.0.linear.weight", "I16", [3, 15], 3),
+            ("towers.ctr.0.linear.weight", "I8", [2, 3], 2),
+        ] {
+            let count = shape[0] * shape[1];
+            let integers = (0..count).map(|at| at as i16 * 37 % 127 - 63);
+            let tensor = parts.named(name);
+            tensor.1 = dtype;
+            tensor.2 = shape.to_vec();
+            tensor.3 = match dtype {
+                "I16" => integers.flat_map(|integer| (integer * 30).to_le_bytes()).collect(),
+                "I8" => integers.map(|integer| integer as u8).collect(),
+                _ => vec![0x7f, 0x01, 0x99],
+            };
+            parts.tensor(&format!("{name}.scale"), "F32", &[rows], f32s(&vec![0.01; rows]));
+        }
+        parts
+    }
+}
+
+#[test]
+fn damaged_integers_and_scales_are_refused() {
+    let with = |change: &dyn Fn(&mut Parts)| {
+        let mut parts = Parts::quantized();
+        change(&mut parts);
+        parts.file()
+    };
+    let folder = Folder::new("quantized");
+    let path = folder.write(FILE, &Parts::quantized().file());
+    assert_eq!(refusal(&path, &options(Mode::Map)), Ok(()));
+
+    let spoiled = |name: &str, index: usize, value: f32| {
+        with(&|parts| parts.named(name).3[index * 4..index * 4 + 4].copy_from_slice(&value.to_le_bytes()))
+    };
+    let word = |name: &str, index: usize, word: i16| {
+        with(&|parts| parts.named(name).3[index * 2..index * 2 + 2].copy_from_slice(&word.to_le_bytes()))
+    };
+    let byte = |name: &str, index: usize, byte: u8| with(&|parts| parts.named(name).3[index] = byte);
+    let replaced = |name: &str, dtype: &'static str, shape: &[usize], bytes: &[u8]| {
+        with(&|parts| *parts.named(name) = Tensor(name.into(), dtype, shape.to_vec(), bytes.to_vec()))
+    };
+    let removed = |name: &str| with(&|parts| drop(parts.remove(name)));
+    let (ad, zip) = ("embeddings.ad_id.weight", "embeddings.zip.weight");
+    let (ad_scale, zip_scale) = ("embeddings.ad_id.weight.scale", "embeddings.zip.weight.scale");
+    let (expert, tower) = ("experts.0.0.linear.weight", "towers.ctr.0.linear.weight");
+    let (expert_scale, tower_scale) = ("experts.0.0.linear.weight.scale", "towers.ctr.0.linear.weight.scale");
+    check(
+        "integers",
+        vec![
+            ("a table without scales", removed(ad_scale), {
+                (BadTensor, ad_scale, "is missing; `embeddings.ad_id.weight` has integers, and these are their scales")
+            }),
+            ("a layer without scales", removed(tower_scale), {
+                (BadTensor, tower_scale, {
+                    "is missing; `towers.ctr.0.linear.weight` has integers, and these are their scales"
+                })
+            }),
+            ("scales without their table", with(&|parts| *parts.named(ad) = Parts::valid().remove(ad)), {
+                (BadTensor, ad_scale, "is not used by the features or the network")
+            }),
+            ("scales of a bias", with(&|parts| parts.weight("heads.ctr.bias.scale", &[1])), {
+                (BadTensor, "heads.ctr.bias.scale", "is not used by the features or the network")
+            }),
+            ("scales of a golden text", with(&|parts| parts.weight("golden.0.request.zip.scale", &[1])), {
+                (BadTensor, "golden.0.request.zip.scale", "is not used by the features or the network")
+            }),
+            ("scales of too few rows", replaced(ad_scale, "F32", &[4], &[0; 16]), {
+                (BadTensor, ad_scale, "has shape [4], expected [5]")
+            }),
+            ("scales of columns", replaced(ad_scale, "F32", &[3], &[0; 12]), {
+                (BadTensor, ad_scale, "has shape [3], expected [5]")
+            }),
+            ("scales that are a matrix", replaced(ad_scale, "F32", &[5, 1], &[0; 20]), {
+                (BadTensor, ad_scale, "has shape [5, 1], expected [5]")
+            }),
+            ("scales of a layer's inputs", replaced(expert_scale, "F32", &[15], &[0; 60]), {
+                (BadTensor, expert_scale, "has shape [15], expected [3]")
+            }),
+            ("scales in f16", replaced(zip_scale, "F16", &[3], &[0; 6]), {
+                (BadTensor, zip_scale, "has type F16, expected F32")
+            }),
+            ("a scale that is NaN", spoiled(ad_scale, 4, f32::NAN), {
+                (BadTensor, ad_scale, "element 4 is NaN, a scale is at least 0 and at most 2.6584558e36")
+            }),
+            ("a scale that is infinite", spoiled(zip_scale, 0, f32::INFINITY), {
+                (BadTensor, zip_scale, "element 0 is inf, a scale is at least 0 and at most 4.2535293e37")
+            }),
+            ("a negative scale", spoiled(expert_scale, 1, -0.5), {
+                (BadTensor, expert_scale, "element 1 is -0.5, a scale is at least 0 and at most 4.1538372e34")
+            }),
+            ("a scale that makes infinities", spoiled(tower_scale, 1, 3e36), {
+                (BadTensor, tower_scale, {
+                    "element 1 is 3000000000000000000000000000000000000, a scale is at least 0 and at most 2.6584558e36"
+                })
+            }),
+            ("-128 in a table", byte(ad, 7, 0x80), (BadTensor, ad, "element 7 is -128, int8 ends at 127")),
+            ("-128 in a layer", byte(tower, 0, 0x80), (BadTensor, tower, "element 0 is -128, int8 ends at 127")),
+            ("-8 in a lower half", byte(zip, 1, 0x38), (BadTensor, zip, "element 2 is -8, int4 ends at 7")),
+            ("-8 in an upper half", byte(zip, 2, 0x83), (BadTensor, zip, "element 5 is -8, int4 ends at 7")),
+            ("8192 in a layer", word(expert, 4, 8192), (BadTensor, expert, "element 4 is 8192, int16 ends at 8191")),
+            (
+                "-8192 in a layer",
+                word(expert, 44, -8192),
+                (BadTensor, expert, "element 44 is -8192, int16 ends at 8191"),
+            ),
+            ("int12 in a table", replaced(ad, "I16", &[5, 3], &[0; 30]), {
+                (BadTensor, ad, "has type I16, expected F32, F16, BF16, I8 or U8")
+            }),
+            ("int4 in a layer", replaced(tower, "U8", &[2, 3], &[0; 6]), {
+                (BadTensor, tower, "has type U8, expected F32, F16, BF16, I8 or I16")
+            }),
+            ("integers for a bias", replaced("heads.ctr.bias", "I8", &[1], &[0]), {
+                (BadTensor, "heads.ctr.bias", "has type I8, expected F32, F16 or BF16")
+            }),
+            ("a flat table", replaced(ad, "I8", &[15], &[0; 15]), {
+                (BadTensor, ad, "has shape [15], a table has [rows, dim]")
+            }),
+            ("a layer of another shape", replaced(tower, "I8", &[2, 4], &[0; 8]), {
+                (BadTensor, tower, "has shape [2, 4], expected [2, 3]")
             }),
         ],
     );
@@ -1213,10 +1343,10 @@ fn a_file_cut_at_any_length_is_refused() {
     }
 }
 
-/// Opens the valid model with one byte changed, for every `step`th byte of a range, and counts what opens nevertheless.
-fn flip(name: &str, range: std::ops::Range<usize>, step: usize) -> (usize, usize) {
+/// Opens a model with one byte changed, for every `step`th byte of a range, and counts what opens nevertheless.
+fn flip(name: &str, parts: &Parts, range: std::ops::Range<usize>, step: usize) -> (usize, usize) {
     let folder = Folder::new(name);
-    let mut bytes = Parts::valid().file();
+    let mut bytes = parts.file();
     let (mut opened, mut all) = (0, 0);
     for position in range.step_by(step) {
         for mask in [0x01, 0x80, 0xff] {
@@ -1233,22 +1363,24 @@ fn flip(name: &str, range: std::ops::Range<usize>, step: usize) -> (usize, usize
     (opened, all)
 }
 
-fn header_end() -> usize {
-    let bytes = Parts::valid().file();
-    8 + u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize
+fn header_end(parts: &Parts) -> usize {
+    8 + u64::from_le_bytes(parts.file()[..8].try_into().expect("8 bytes")) as usize
 }
 
 #[test]
 fn no_changed_byte_of_the_header_panics_and_nearly_all_are_refused() {
-    let (opened, all) = flip("header-bytes", 0..header_end(), 3);
-    assert!(all > 2000, "{all}");
-    // Names, provenance and unused numbers may change and still make a model.
-    assert!(opened * 10 < all, "{opened} of {all} opened");
+    for (name, parts) in [("header-bytes", Parts::valid()), ("header-bytes-of-integers", Parts::quantized())] {
+        let (opened, all) = flip(name, &parts, 0..header_end(&parts), 3);
+        assert!(all > 2000, "{name}: {all}");
+        // Names, provenance and unused numbers may change and still make a model.
+        assert!(opened * 10 < all, "{name}: {opened} of {all} opened");
+    }
 }
 
 #[test]
 fn no_changed_byte_of_the_data_panics() {
-    let bytes = Parts::valid().file();
-    let (opened, all) = flip("data-bytes", header_end()..bytes.len(), 3);
-    assert!(opened > 0 && opened < all, "{opened} of {all} opened");
+    for (name, parts) in [("data-bytes", Parts::valid()), ("data-bytes-of-integers", Parts::quantized())] {
+        let (opened, all) = flip(name, &parts, header_end(&parts)..parts.file().len(), 3);
+        assert!(opened > 0 && opened < all, "{name}: {opened} of {all} opened");
+    }
 }

@@ -4,18 +4,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each layer of `src` may import from the crate.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("error", &[]),
     ("kernels", &[]),
     ("pool", &["error"]),
     ("format", &["error"]),
+    ("quant", &["error", "format"]),
     ("request", &["error", "format"]),
     ("ops", &["kernels", "request"]),
     ("network", &["error", "format", "ops"]),
     ("plan", &["error", "format", "network", "ops"]),
     ("exec", &["error", "format", "ops", "plan", "pool", "request"]),
     ("model", &["error", "exec", "format", "network", "ops", "plan", "pool", "request", "scorer", "tuning"]),
-    ("tuning", &["error", "model", "plan"]),
+    ("tuning", &["error", "model", "ops", "plan"]),
+    ("narrowing", &["error", "format", "model", "network", "plan", "quant", "tuning"]),
     ("scorer", &["error", "exec", "model", "pool", "request"]),
     ("capi", &["error", "exec", "format", "model", "ops", "plan", "pool", "request", "scorer"]),
 ];

@@ -364,7 +364,7 @@ impl Description {
         schema::read(json)
     }
 
-    /// The table of each feature, none for dense ones. A table is F32, F16 or BF16, `[rows, dim]`, and has every row
+    /// The table of each feature, none for dense ones. A table is F32, F16, BF16, I8 or U8, `[rows, dim]`, and has every row
     /// that its features can reach.
     ///
     /// # Errors
@@ -436,13 +436,7 @@ impl Lookup {
             return Err(Error::new(ErrorKind::Tensor, &*self.table, detail));
         };
         let table = store.tensor(id);
-        if !table.dtype.is_weight() {
-            return Err(table.wrong_type("F32, F16 or BF16"));
-        }
-        let &[rows, dim] = table.shape else {
-            let detail = format!("has shape {:?}, a table has [rows, dim]", table.shape);
-            return Err(Error::new(ErrorKind::Tensor, table.name, detail));
-        };
+        let [rows, dim] = store.table(id)?;
         if rows == 0 || rows > u32::MAX as usize || dim == 0 || dim > MAX_TABLE_DIM {
             let detail =
                 format!("has shape [{rows}, {dim}], a table has 1 to {} rows of 1 to {MAX_TABLE_DIM}", u32::MAX);

@@ -12,7 +12,7 @@
 //! padded with spaces; then the data, to which the offsets refer, without gaps.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 
@@ -50,6 +50,8 @@ const METADATA_KEY: &str = "__metadata__";
 pub struct Header {
     /// The value of `__metadata__["polyscore"]`.
     pub description: Option<String>,
+    /// What else is in `__metadata__`.
+    pub metadata: BTreeMap<String, String>,
     /// The tensors in file order, padding left out.
     pub entries: Vec<Entry>,
 }
@@ -97,11 +99,12 @@ impl Header {
         };
         scan(text, name, (rest as u64) - length)?;
 
-        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| container_error(error, name))?;
-        let description = metadata.metadata().as_ref().and_then(|entries| entries.get(DESCRIPTION_KEY)).cloned();
+        let (_, container) = SafeTensors::read_metadata(bytes).map_err(|error| container_error(error, name))?;
+        let mut metadata: BTreeMap<String, String> = container.metadata().clone().into_iter().flatten().collect();
+        let description = metadata.remove(DESCRIPTION_KEY);
         let mut entries = Vec::new();
-        for name in metadata.offset_keys() {
-            let Some(info) = metadata.info(&name) else { continue };
+        for name in container.offset_keys() {
+            let Some(info) = container.info(&name) else { continue };
             let range = data_start + info.data_offsets.0..data_start + info.data_offsets.1;
             let Some(dtype) = Dtype::from_container(info.dtype) else {
                 let detail = format!("has type `{}`, which polyscore does not read", info.dtype);
@@ -113,7 +116,7 @@ impl Header {
             }
             entries.push(Entry { name, dtype, shape: info.shape.as_slice().into(), range });
         }
-        Ok(Self { description, entries })
+        Ok(Self { description, metadata, entries })
     }
 }
 

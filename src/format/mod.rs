@@ -6,6 +6,11 @@
 //! `safetensors` crate makes a [`Store`] of them, which finds tensors by name; [`Description`] is the JSON, typed and
 //! checked. Whatever fails says which file, tensor or JSON path is at fault. Nothing here knows a network.
 //!
+//! # Integers
+//!
+//! Tables may be I8 or U8 (int4, two a byte), weights of dense layers I8 or I16, with a companion `<name>.scale`, F32: what
+//! the integers of each row of a table, or of each output of a layer, are multiplied by. `scale.rs` has the rules.
+//!
 //! # Alignment and padding
 //!
 //! Tables are read where they lie in the file, so each tensor should begin at a multiple of 64 bytes. safetensors
@@ -22,6 +27,8 @@ mod golden;
 mod header;
 mod json;
 mod map;
+mod replace;
+mod scale;
 mod schema;
 mod store;
 mod tensor;
@@ -33,6 +40,8 @@ pub use description::{
 };
 pub use golden::{GoldenColumn, GoldenRequest, GoldenValues};
 pub use map::Mode;
+pub use replace::Replacement;
+pub use scale::Integer;
 pub use store::{Store, StoreOptions};
 pub use tensor::{Dtype, Tensor, TensorId};
-pub use write::{encode, write};
+pub use write::{Metadata, encode, rewrite, write};

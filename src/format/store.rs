@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -16,6 +17,7 @@ use serde_json::Value;
 use super::header::{self, Entry, Header};
 use super::json::{self, Object, Tree};
 use super::map::{self, AlignedBytes, Map, Mode};
+use super::replace::Replacement;
 use super::tensor::{Dtype, Tensor, TensorId};
 use crate::error::{Error, ErrorKind};
 
@@ -48,29 +50,32 @@ impl Default for StoreOptions {
     }
 }
 
-/// The tensors of a model and its description. Immutable, and shared between threads without a lock.
-#[derive(Debug)]
+/// The tensors of a model and its description. Immutable, and shared between threads without a lock. Clones share the bytes.
+#[derive(Clone, Debug)]
 pub struct Store {
-    maps: Vec<Map>,
-    copies: Vec<AlignedBytes>,
-    tensors: Vec<Stored>,
+    maps: Vec<Arc<Map>>,
+    copies: Vec<Arc<AlignedBytes>>,
+    pub(super) replacements: Vec<Arc<Replacement>>,
+    pub(super) tensors: Vec<Stored>,
     /// The tensors by ascending name.
-    by_name: Vec<u32>,
+    pub(super) by_name: Vec<u32>,
     description: String,
+    metadata: BTreeMap<String, String>,
 }
 
-#[derive(Debug)]
-struct Stored {
-    name: String,
-    dtype: Dtype,
-    shape: Box<[usize]>,
-    place: Place,
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub name: String,
+    pub dtype: Dtype,
+    pub shape: Box<[usize]>,
+    pub place: Place,
 }
 
-#[derive(Debug)]
-enum Place {
-    InMap(usize, Range<usize>),
-    InCopy(usize),
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    Map(usize, Range<usize>),
+    Copy(usize),
+    Replacement(usize),
 }
 
 impl Store {
@@ -85,10 +90,14 @@ impl Store {
             Some(index) => Self::open_set(index, options)?,
             None => Self::open_file(path, options)?,
         };
-        let mut by_name: Vec<u32> = (0..store.tensors.len() as u32).collect();
-        by_name.sort_unstable_by(|&a, &b| store.tensors[a as usize].name.cmp(&store.tensors[b as usize].name));
-        store.by_name = by_name;
+        store.sort();
         Ok(store)
+    }
+
+    pub(super) fn sort(&mut self) {
+        let mut by_name: Vec<u32> = (0..self.tensors.len() as u32).collect();
+        by_name.sort_unstable_by(|&a, &b| self.tensors[a as usize].name.cmp(&self.tensors[b as usize].name));
+        self.by_name = by_name;
     }
 
     fn open_file(path: &Path, options: &StoreOptions) -> Result<Self, Error> {
@@ -98,15 +107,15 @@ impl Store {
             let detail = "has no description: `__metadata__` lacks the key `polyscore`";
             return Err(Error::new(ErrorKind::Format, map.name(), detail));
         };
-        let mut store = Self::empty(description);
+        let mut store = Self::empty(description, header.metadata);
         store.add(map, header.entries)?;
         Ok(store)
     }
 
     fn open_set(path: &Path, options: &StoreOptions) -> Result<Self, Error> {
-        let Index { description, shards } = Index::read(path, options.max_header_bytes)?;
+        let Index { description, metadata, shards } = Index::read(path, options.max_header_bytes)?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let mut store = Self::empty(description);
+        let mut store = Self::empty(description, metadata);
         let mut rest = options.max_bytes;
         for (shard, tensors) in &shards {
             let map = Map::open(&folder.join(shard), options.mode, rest)?;
@@ -139,8 +148,9 @@ impl Store {
         Ok(store)
     }
 
-    fn empty(description: String) -> Self {
-        Self { maps: Vec::new(), copies: Vec::new(), tensors: Vec::new(), by_name: Vec::new(), description }
+    fn empty(description: String, metadata: BTreeMap<String, String>) -> Self {
+        let (maps, copies, replacements, tensors) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { maps, copies, replacements, tensors, by_name: Vec::new(), description, metadata }
     }
 
     /// Adds the tensors of a file, with a copy of those that are not aligned to their elements.
@@ -150,20 +160,30 @@ impl Store {
                 return Err(Error::new(ErrorKind::Format, name, "passes the end of the file"));
             };
             let place = if (bytes.as_ptr() as usize).is_multiple_of(dtype.size()) {
-                Place::InMap(self.maps.len(), range)
+                Place::Map(self.maps.len(), range)
             } else {
-                self.copies.push(AlignedBytes::copy(bytes, &name)?);
-                Place::InCopy(self.copies.len() - 1)
+                self.copy(bytes, &name)?
             };
             self.tensors.push(Stored { name, dtype, shape, place });
         }
-        self.maps.push(map);
+        self.maps.push(Arc::new(map));
         Ok(())
+    }
+
+    /// A place for a copy of `bytes`.
+    pub(super) fn copy(&mut self, bytes: &[u8], name: &str) -> Result<Place, Error> {
+        self.copies.push(Arc::new(AlignedBytes::copy(bytes, name)?));
+        Ok(Place::Copy(self.copies.len() - 1))
     }
 
     /// The description, as JSON.
     pub fn description_json(&self) -> &str {
         &self.description
+    }
+
+    /// The other texts beside the description.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
     }
 
     /// The tensor of that name.
@@ -179,8 +199,9 @@ impl Store {
     pub fn tensor(&self, id: TensorId) -> Tensor<'_> {
         let stored = &self.tensors[id.index()];
         let bytes = match &stored.place {
-            Place::InMap(map, range) => &self.maps[*map].bytes()[range.clone()],
-            Place::InCopy(copy) => self.copies[*copy].as_slice(),
+            Place::Map(map, range) => &self.maps[*map].bytes()[range.clone()],
+            Place::Copy(copy) => self.copies[*copy].as_slice(),
+            Place::Replacement(replacement) => &self.replacements[*replacement].bytes,
         };
         Tensor { name: &stored.name, dtype: stored.dtype, shape: &stored.shape, bytes }
     }
@@ -255,7 +276,7 @@ impl Store {
     /// # Errors
     /// `Io`.
     pub fn check_unchanged(&self) -> Result<(), Error> {
-        self.maps.iter().try_for_each(Map::check_unchanged)
+        self.maps.iter().try_for_each(|map| map.check_unchanged())
     }
 
     /// The bytes of the files that are mapped, and thus shared with the page cache.
@@ -263,10 +284,12 @@ impl Store {
         self.maps.iter().filter(|map| map.is_mapped()).map(|map| map.bytes().len() as u64).sum()
     }
 
-    /// The bytes held in memory of our own: copies of files, and of tensors that were not aligned.
+    /// The bytes held in memory of our own: copies of files and of tensors that were not aligned, and replacements.
     pub fn copied_bytes(&self) -> u64 {
         let files = self.maps.iter().filter(|map| !map.is_mapped()).map(|map| map.bytes().len() as u64);
-        files.chain(self.copies.iter().map(|copy| copy.as_slice().len() as u64)).sum()
+        let copies = self.copies.iter().map(|copy| copy.as_slice().len() as u64);
+        let replacements = self.replacements.iter().map(|replacement| replacement.bytes.len() as u64);
+        files.chain(copies).chain(replacements).sum()
     }
 }
 
@@ -281,6 +304,7 @@ fn index_path(path: &Path) -> Option<PathBuf> {
 /// The index of a set.
 struct Index {
     description: String,
+    metadata: BTreeMap<String, String>,
     /// The files in the order of their names, each with its tensors.
     shards: BTreeMap<String, std::collections::BTreeSet<String>>,
 }
@@ -327,7 +351,8 @@ impl Index {
                 return Err(refuse(ErrorKind::Limit, format!("lists more than {MAX_SHARDS} files").into()));
             }
         }
-        Ok(Self { description, shards })
+        let texts = index.metadata.0.into_iter().filter_map(|(key, value)| Some((key, value.as_str()?.to_owned())));
+        Ok(Self { description, metadata: texts.collect(), shards })
     }
 }
 

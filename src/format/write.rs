@@ -3,7 +3,7 @@
 //! The layout is the one the head of [`super`] describes: each tensor at a multiple of 64 bytes of the file, with
 //! `padding.{n}` tensors between. A file is never written in place: a process that maps the old one must keep it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -21,7 +21,7 @@ use crate::error::{Error, ErrorKind};
 /// does not fit the bytes.
 pub fn encode(description: &str, tensors: &[Tensor<'_>]) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
-    let header = header(description, tensors)?;
+    let header = header(&Metadata { description, others: &usual() }, tensors)?;
     copy_to(&mut bytes, &header, tensors).map_err(|error| io(&error, ""))?;
     Ok(bytes)
 }
@@ -32,18 +32,43 @@ pub fn encode(description: &str, tensors: &[Tensor<'_>]) -> Result<Vec<u8>, Erro
 /// As [`encode`], and `Io`. Unless the error comes from syncing the folder, which is last, what was at `path` is still
 /// there. The temporary file is not.
 pub fn write(path: &Path, description: &str, tensors: &[Tensor<'_>]) -> Result<(), Error> {
-    let header = header(description, tensors)?;
+    rewrite(path, &Metadata { description, others: &usual() }, tensors, |_| Ok(()))
+}
+
+/// What a file holds beside its tensors.
+pub struct Metadata<'a> {
+    pub description: &'a str,
+    /// Texts of other names.
+    pub others: &'a BTreeMap<String, String>,
+}
+
+/// What a new file says of itself.
+fn usual() -> BTreeMap<String, String> {
+    BTreeMap::from([("format".to_owned(), "pt".to_owned())])
+}
+
+/// As [`write()`], with all metadata; `check` is given the complete file under its temporary name, and has the last word on it.
+pub fn rewrite<E: From<Error>>(
+    path: &Path,
+    metadata: &Metadata<'_>,
+    tensors: &[Tensor<'_>],
+    check: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<(), E> {
+    let header = header(metadata, tensors)?;
     let name = map::file_name(path);
     let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
-    let written = write_new(&temporary, &header, tensors)
-        .and_then(|()| std::fs::rename(&temporary, path))
-        .and_then(|()| sync_folder(path));
-    written.map_err(|error| {
+    write_new(&temporary, &header, tensors).map_err(|error| {
         if error.kind() != std::io::ErrorKind::AlreadyExists {
             let _ = std::fs::remove_file(&temporary);
         }
         io(&error, &name)
-    })
+    })?;
+    let rename = |()| std::fs::rename(&temporary, path).map_err(|error| io(&error, &name).into());
+    check(&temporary).and_then(rename).inspect_err(|_| {
+        let _ = std::fs::remove_file(&temporary);
+    })?;
+    sync_folder(path).map_err(|error| io(&error, &name))?;
+    Ok(())
 }
 
 fn write_new(path: &Path, header: &str, tensors: &[Tensor<'_>]) -> std::io::Result<()> {
@@ -68,10 +93,14 @@ fn io(error: &std::io::Error, name: &str) -> Error {
 }
 
 /// The header with its spaces: 8 bytes of length and the header are a multiple of [`ALIGNMENT`].
-fn header(description: &str, tensors: &[Tensor<'_>]) -> Result<String, Error> {
+fn header(metadata: &Metadata<'_>, tensors: &[Tensor<'_>]) -> Result<String, Error> {
     check(tensors)?;
-    let mut header = String::from("{\"__metadata__\":{\"format\":\"pt\",");
-    let _ = write!(header, "\"{DESCRIPTION_KEY}\":{}}}", serde_json::Value::from(description));
+    let text = |text: &str| serde_json::Value::from(text);
+    let mut header = String::from("{\"__metadata__\":{");
+    for (key, value) in metadata.others {
+        let _ = write!(header, "{}:{},", text(key), text(value));
+    }
+    let _ = write!(header, "\"{DESCRIPTION_KEY}\":{}}}", text(metadata.description));
     let mut begin = 0;
     for (number, tensor) in tensors.iter().enumerate() {
         let end = begin + tensor.bytes.len();

@@ -5,7 +5,7 @@
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) use absent::{FUNCTIONS, is_available};
 #[cfg(target_arch = "x86_64")]
-pub(super) use present::{FUNCTIONS, is_available};
+pub(super) use present::{FUNCTIONS, halves, is_available};
 
 #[cfg(not(target_arch = "x86_64"))]
 mod absent {
@@ -78,6 +78,31 @@ mod present {
         }
     }
 
+    /// The halves of 8 bytes as 16 signed ones, the lower half of each byte first.
+    ///
+    /// # Safety
+    /// The CPU has the set.
+    #[inline(always)]
+    pub unsafe fn halves(bytes: __m128i) -> __m128i {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let words = _mm_cvtepu8_epi16(bytes);
+            let both = _mm_and_si128(_mm_or_si128(words, _mm_slli_epi16::<4>(words)), _mm_set1_epi8(15));
+            let sign = _mm_set1_epi8(8);
+            _mm_sub_epi8(_mm_xor_si128(both, sign), sign)
+        }
+    }
+
+    /// Signed bytes as f32.
+    #[inline(always)]
+    unsafe fn widened(bytes: __m128i) -> Avx2 {
+        // SAFETY: the caller has the CPU.
+        unsafe {
+            let low = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
+            Avx2([low, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_unpackhi_epi64(bytes, bytes)))])
+        }
+    }
+
     // SAFETY of every block below: the CPU has the set, and pointers are good for the lanes that the trait names.
     impl Lanes for Avx2 {
         const WIDEST: usize = 1;
@@ -121,6 +146,18 @@ mod present {
                 let widen = |half| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(half));
                 Self([widen(low), widen(high)])
             }
+        }
+
+        #[inline(always)]
+        unsafe fn load_int8(from: *const i8) -> Self {
+            // SAFETY: as said above.
+            unsafe { widened(_mm_loadu_si128(from.cast())) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_int4(from: *const u8) -> Self {
+            // SAFETY: as said above.
+            unsafe { widened(halves(_mm_loadl_epi64(from.cast()))) }
         }
 
         #[inline(always)]

@@ -27,6 +27,7 @@ mod absent {
 
 #[cfg(target_arch = "x86_64")]
 mod present {
+    use crate::kernels::avx2::halves;
     use crate::kernels::dots::{self, Bytes, Dot, FusedPairs, Pairs, Words};
     use crate::kernels::lanes::Lanes;
     use crate::kernels::list::{Functions, kernel_set};
@@ -103,6 +104,18 @@ mod present {
                 let words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
                 Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(words)))
             }
+        }
+
+        #[inline(always)]
+        unsafe fn load_int8(from: *const i8) -> Self {
+            // SAFETY: as said above.
+            unsafe { Self(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast())))) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_int4(from: *const u8) -> Self {
+            // SAFETY: as said above.
+            unsafe { Self(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(halves(_mm_loadl_epi64(from.cast()))))) }
         }
 
         #[inline(always)]

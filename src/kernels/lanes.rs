@@ -24,6 +24,10 @@ pub trait Lanes: Copy {
     unsafe fn load_part(from: *const f32, count: usize) -> Self;
     unsafe fn load_f16(from: *const u16) -> Self;
     unsafe fn load_bf16(from: *const u16) -> Self;
+    /// Of 16 bytes.
+    unsafe fn load_int8(from: *const i8) -> Self;
+    /// Of 8 bytes: two's complement, the lower half of each byte first.
+    unsafe fn load_int4(from: *const u8) -> Self;
     unsafe fn store(self, to: *mut f32);
     unsafe fn store_part(self, to: *mut f32, count: usize);
     /// Rounded to integers, ties to even, and held within 0 and 255; anything for NaN and beyond 2^31.
@@ -537,7 +541,11 @@ const AHEAD: usize = 8;
 /// As [`Lanes`]; `id` is a row of the table.
 #[inline(always)]
 unsafe fn prefetch_row<L: Lanes>(table: Table<'_>, id: u32) {
-    let bytes = table.width * table.element.size();
+    if table.element.is_scaled() {
+        // SAFETY: the caller's promise: the row has a scale.
+        unsafe { L::prefetch(table.scales.as_ptr().add(id as usize * size_of::<f32>())) };
+    }
+    let bytes = table.element.row_bytes(table.width);
     let mut at = 0;
     while at < bytes {
         // SAFETY: the caller's promise: the row lies in the table.
@@ -554,7 +562,8 @@ unsafe fn prefetch_row<L: Lanes>(table: Table<'_>, id: u32) {
 unsafe fn read_table<L: Lanes>(table: Table<'_>, id: u32, column: usize, count: usize) -> L {
     // SAFETY: the caller's promise; a part is copied out before it is widened, so nothing behind it is read.
     unsafe {
-        let from = table.bytes.as_ptr().add((id as usize * table.width + column) * table.element.size());
+        let row = id as usize * table.element.row_bytes(table.width);
+        let from = table.bytes.as_ptr().add(row + table.element.row_bytes(column));
         match table.element {
             Element::F32 => read::<L>(from.cast(), count),
             Element::F16 | Element::Bf16 => {
@@ -566,6 +575,19 @@ unsafe fn read_table<L: Lanes>(table: Table<'_>, id: u32, column: usize, count: 
                     part.as_ptr()
                 };
                 if table.element == Element::F16 { L::load_f16(from) } else { L::load_bf16(from) }
+            }
+            Element::Int8 | Element::Int4 => {
+                let mut part = [0u8; 16];
+                let from = if count == 16 {
+                    from
+                } else {
+                    std::ptr::copy_nonoverlapping(from, part.as_mut_ptr(), table.element.row_bytes(count));
+                    part.as_ptr()
+                };
+                let scale = L::splat(table.scales.as_ptr().cast::<f32>().add(id as usize).read_unaligned());
+                let integers =
+                    if table.element == Element::Int8 { L::load_int8(from.cast()) } else { L::load_int4(from) };
+                integers.mul(scale)
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The kernel sets, listed once, and the checked way to call them.
 
 use super::functions::is_cheap;
-use super::panels::{OutOfMemory, Panels, Weight};
+use super::panels::{Element, OutOfMemory, Panels, Weight};
 use super::{
     Activation, Attend, Combine, Dense, Generated, MatMul, Places, Pooling, Reduce, Span, Start, Table, amx, avx2,
     avx512, scalar, select, wide,
@@ -186,8 +186,26 @@ impl Kernels {
         weight: impl Fn(usize, usize) -> f32,
         bias: Option<&[f32]>,
     ) -> Result<Panels, OutOfMemory> {
-        let mut panels = Panels::pack(weight_type, depth, columns, weight, bias)?;
-        if matches!(weight_type, Weight::Int12 | Weight::Int16) && self.functions.has_planes {
+        self.complete(Panels::pack(weight_type, depth, columns, weight, bias)?)
+    }
+
+    /// Packs a layer of integers as this set reads it: see [`Panels::pack_integers`].
+    ///
+    /// # Errors
+    /// If memory cannot be reserved.
+    pub fn pack_integers(
+        &self,
+        weight_type: Weight,
+        [depth, columns]: [usize; 2],
+        integer: impl Fn(usize, usize) -> i32,
+        scales: &[f32],
+        bias: Option<&[f32]>,
+    ) -> Result<Panels, OutOfMemory> {
+        self.complete(Panels::pack_integers(weight_type, depth, columns, integer, scales, bias)?)
+    }
+
+    fn complete(&self, mut panels: Panels) -> Result<Panels, OutOfMemory> {
+        if matches!(panels.weight_type(), Weight::Int12 | Weight::Int16) && self.functions.has_planes {
             panels.add_planes()?;
         }
         Ok(panels)
@@ -554,7 +572,10 @@ fn check_output(memory: &[f32], rows: usize, span: Span) {
 
 fn check_table(table: Table<'_>, ids: &[u32], output: Span) {
     assert_eq!(table.width, output.width, "table width");
-    let bytes = table.rows.checked_mul(table.width).and_then(|elements| elements.checked_mul(table.element.size()));
+    assert!(table.element != Element::Int4 || table.width.is_multiple_of(2), "table width");
+    let bytes = table.rows.checked_mul(table.element.row_bytes(table.width));
     assert!(bytes.is_some_and(|bytes| bytes <= table.bytes.len()), "table bytes");
+    let scales = if table.element.is_scaled() { table.rows.checked_mul(size_of::<f32>()) } else { Some(0) };
+    assert!(scales.is_some_and(|bytes| bytes <= table.scales.len()), "table scales");
     assert!(ids.iter().all(|id| (*id as usize) < table.rows), "table rows");
 }

@@ -295,6 +295,8 @@ impl Attend {
 #[derive(Clone, Copy, Debug)]
 pub struct Table<'a> {
     pub bytes: &'a [u8],
+    /// What the integers of each row are multiplied by: an f32 per row, in any alignment; empty for floats.
+    pub scales: &'a [u8],
     pub element: Element,
     pub rows: usize,
     pub width: usize,

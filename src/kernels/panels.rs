@@ -14,14 +14,35 @@ pub enum Element {
     F32,
     F16,
     Bf16,
+    /// Signed bytes; each row has a scale.
+    Int8,
+    /// Two's complement, two a byte, the lower half first; each row has a scale and an even width.
+    Int4,
 }
 
 impl Element {
-    /// Bytes of one element.
-    pub fn size(self) -> usize {
+    /// Bytes of a row.
+    pub fn row_bytes(self, width: usize) -> usize {
         match self {
-            Element::F32 => 4,
-            Element::F16 | Element::Bf16 => 2,
+            Element::F32 => width * 4,
+            Element::F16 | Element::Bf16 => width * 2,
+            Element::Int8 => width,
+            Element::Int4 => width / 2,
+        }
+    }
+
+    /// Whether rows have scales.
+    pub fn is_scaled(self) -> bool {
+        matches!(self, Element::Int8 | Element::Int4)
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Element::F32 => "f32",
+            Element::F16 => "f16",
+            Element::Bf16 => "bf16",
+            Element::Int8 => "int8",
+            Element::Int4 => "int4",
         }
     }
 }
@@ -131,6 +152,50 @@ impl Panels {
         weight: impl Fn(usize, usize) -> f32,
         bias: Option<&[f32]>,
     ) -> Result<Self, OutOfMemory> {
+        let mut panels = Self::empty(weight_type, depth, columns, bias)?;
+        let steps = f64::from(weight_type.largest());
+        for column in 0..columns {
+            if steps > 0.0 {
+                let largest = (0..depth).fold(0.0f32, |largest, k| largest.max(weight(column, k).abs()));
+                let per_step = if largest > 0.0 { steps / f64::from(largest) } else { 0.0 };
+                let integer = |k: usize| (f64::from(weight(column, k)) * per_step).round_ties_even() as i32;
+                panels.set_integers(column, integer, (f64::from(largest) / steps) as f32);
+                continue;
+            }
+            for k in 0..depth {
+                let value = weight(column, k);
+                match weight_type {
+                    Weight::F16 => panels.set(column, k, f16::from_f32(value).to_ne_bytes()),
+                    Weight::Bf16 => panels.set(column, k, bf16::from_f32(value).to_ne_bytes()),
+                    _ => panels.set(column, k, value.to_ne_bytes()),
+                }
+            }
+        }
+        Ok(panels)
+    }
+
+    /// Packs a layer of integers as they are: `integer(column, k)`, at most [`Weight::largest`] of a type that has one, stands
+    /// for itself times the scale of its column. No bias is a zero bias.
+    ///
+    /// # Errors
+    /// If memory cannot be reserved.
+    pub fn pack_integers(
+        weight_type: Weight,
+        depth: usize,
+        columns: usize,
+        integer: impl Fn(usize, usize) -> i32,
+        scales: &[f32],
+        bias: Option<&[f32]>,
+    ) -> Result<Self, OutOfMemory> {
+        let mut panels = Self::empty(weight_type, depth, columns, bias)?;
+        for (column, scale) in (0..columns).zip(scales) {
+            panels.set_integers(column, |k| integer(column, k), *scale);
+        }
+        Ok(panels)
+    }
+
+    /// Zeros.
+    fn empty(weight_type: Weight, depth: usize, columns: usize, bias: Option<&[f32]>) -> Result<Self, OutOfMemory> {
         let padded = columns.next_multiple_of(PANEL);
         let mut panels = Self {
             weight_type,
@@ -141,7 +206,7 @@ impl Panels {
             bias: Vec::new(),
             scales: Vec::new(),
             totals: Vec::new(),
-            steps: 255.0,
+            steps: if weight_type == Weight::Int8 { 255.0 } else { 32767.0 },
         };
         let lines = panels.panel_bytes() / 64 * (padded / PANEL);
         let out_of_memory = OutOfMemory { bytes: lines * 64 + padded * 12 };
@@ -152,44 +217,36 @@ impl Panels {
         for (bias, given) in panels.bias.iter_mut().zip(bias.unwrap_or_default()) {
             *bias = *given;
         }
-
-        let mut longest = 0u64;
-        for column in 0..columns {
-            let (mut total, mut length) = (0i64, 0u64);
-            let together = panels.together();
-            let steps = f64::from(weight_type.largest());
-            let largest = (0..depth).fold(0.0f32, |largest, k| largest.max(weight(column, k).abs()));
-            let is_integer = steps > 0.0;
-            if is_integer {
-                panels.scales[column] = (f64::from(largest) / steps) as f32;
-            }
-            let per_step = if largest > 0.0 { steps / f64::from(largest) } else { 0.0 };
-            for k in 0..depth {
-                let value = weight(column, k);
-                let integer = if is_integer { (f64::from(value) * per_step).round_ties_even() as i32 } else { 0 };
-                total += i64::from(integer);
-                if k % together == 0 {
-                    length = 0;
-                }
-                length += u64::from(integer.unsigned_abs());
-                longest = longest.max(length);
-                let (line, at) = panels.place(column, k);
-                let line = &mut panels.weights[line].0;
-                match weight_type {
-                    Weight::F32 => line[at..at + 4].copy_from_slice(&value.to_ne_bytes()),
-                    Weight::F16 => line[at..at + 2].copy_from_slice(&f16::from_f32(value).to_ne_bytes()),
-                    Weight::Bf16 => line[at..at + 2].copy_from_slice(&bf16::from_f32(value).to_ne_bytes()),
-                    Weight::Int12 | Weight::Int16 => line[at..at + 2].copy_from_slice(&(integer as i16).to_ne_bytes()),
-                    Weight::Int8 => line[at..at + 1].copy_from_slice(&(integer as i8).to_ne_bytes()),
-                }
-            }
-            panels.totals[column] = total as i32;
-        }
-        if matches!(weight_type, Weight::Int12 | Weight::Int16) {
-            let room = i32::MAX as u64 - ((1 << dots::CARRIED) - 1);
-            panels.steps = (room / longest.max(1)).min(32767) as f32;
-        }
         Ok(panels)
+    }
+
+    /// Sets the integers of an output, and the steps of its inputs so that no sum passes 32 bits before it is carried.
+    fn set_integers(&mut self, column: usize, integer: impl Fn(usize) -> i32, scale: f32) {
+        let (mut total, mut length, mut longest) = (0i64, 0u64, 1u64);
+        for k in 0..self.depth {
+            let integer = integer(k);
+            total += i64::from(integer);
+            if k % self.together() == 0 {
+                length = 0;
+            }
+            length += u64::from(integer.unsigned_abs());
+            longest = longest.max(length);
+            match self.weight_type {
+                Weight::Int8 => self.set(column, k, (integer as i8).to_ne_bytes()),
+                _ => self.set(column, k, (integer as i16).to_ne_bytes()),
+            }
+        }
+        self.scales[column] = scale;
+        self.totals[column] = total as i32;
+        if self.weight_type != Weight::Int8 {
+            let room = i32::MAX as u64 - ((1 << dots::CARRIED) - 1);
+            self.steps = self.steps.min((room / longest) as f32);
+        }
+    }
+
+    fn set<const N: usize>(&mut self, column: usize, k: usize, bytes: [u8; N]) {
+        let (line, at) = self.place(column, k);
+        self.weights[line].0[at..at + N].copy_from_slice(&bytes);
     }
 
     pub fn weight_type(&self) -> Weight {

@@ -465,12 +465,22 @@ fn attend(memory: &mut [f32], positions: usize, call: &Attend) {
 }
 
 fn element(table: Table<'_>, id: u32, column: usize) -> f32 {
-    let place = (id as usize * table.width + column) * table.element.size();
+    let place = id as usize * table.element.row_bytes(table.width) + table.element.row_bytes(column);
     let byte = |i: usize| table.bytes[place + i];
+    let scale = || {
+        let place = id as usize * 4;
+        f32::from_le_bytes(std::array::from_fn(|i| table.scales[place + i]))
+    };
     match table.element {
         Element::F32 => f32::from_le_bytes([byte(0), byte(1), byte(2), byte(3)]),
         Element::F16 => f16::from_le_bytes([byte(0), byte(1)]).to_f32(),
         Element::Bf16 => bf16::from_le_bytes([byte(0), byte(1)]).to_f32(),
+        Element::Int8 => f32::from(byte(0) as i8) * scale(),
+        Element::Int4 => {
+            let half = if column.is_multiple_of(2) { byte(0) & 15 } else { byte(0) >> 4 };
+            let integer = if half < 8 { f32::from(half) } else { f32::from(half) - 16.0 };
+            integer * scale()
+        }
     }
 }
 

@@ -165,6 +165,21 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    unsafe fn load_int8(from: *const i8) -> Self {
+        // SAFETY: the caller's promise.
+        let stored = unsafe { from.cast::<[i8; 16]>().read_unaligned() };
+        Self::from_lanes(stored.map(f32::from))
+    }
+
+    #[inline(always)]
+    unsafe fn load_int4(from: *const u8) -> Self {
+        // SAFETY: the caller's promise.
+        let stored = unsafe { from.cast::<[u8; 8]>().read_unaligned() };
+        let half = |lane: usize| ((stored[lane / 2] << (4 - lane % 2 * 4)) as i8) >> 4;
+        Self::from_lanes(std::array::from_fn(|lane| f32::from(half(lane))))
+    }
+
+    #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe { to.cast::<[f32; 16]>().write_unaligned(self.lanes()) }

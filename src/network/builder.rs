@@ -7,6 +7,7 @@ use crate::format::{Description, FeatureKind, Store, TensorId};
 use crate::ops::{Activation, Combine, Rows, Spread};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The activations that a description can name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -56,6 +57,37 @@ pub const MAX_COUNT: usize = 4096;
 /// The most features whose pairs are multiplied.
 const MAX_FIELDS: usize = 512;
 
+/// How the network reads a tensor that may hold integers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// By rows, each with a scale.
+    Table,
+    /// As the weight of a dense layer, with a scale for each output.
+    Layer {
+        /// The axis of the outputs: 0, or 1 for `[inputs, outputs]`.
+        output_axis: usize,
+    },
+}
+
+impl Role {
+    /// The axis of the scales.
+    pub fn axis(self) -> usize {
+        match self {
+            Role::Table => 0,
+            Role::Layer { output_axis } => output_axis,
+        }
+    }
+}
+
+/// A graph with what it reads.
+pub struct Network {
+    pub graph: Graph,
+    /// The tensors that it reads, besides the tables of features.
+    pub weights: Vec<TensorId>,
+    /// The tensors that may hold integers: what is read in one such way, and in no other.
+    pub roles: BTreeMap<TensorId, Role>,
+}
+
 /// A graph under construction over the tensors of one file.
 pub struct Builder<'a> {
     pub description: &'a Description,
@@ -63,18 +95,23 @@ pub struct Builder<'a> {
     graph: Graph,
     tables: &'a [Option<TensorId>],
     used: Vec<TensorId>,
+    /// The way in which each tensor is read first, `None` for one that is for floats alone, and whether it is the only one.
+    roles: BTreeMap<TensorId, (Option<Role>, bool)>,
 }
 
 impl<'a> Builder<'a> {
     /// `tables` are the checked tables of the features, by slot.
     pub fn new(description: &'a Description, store: &'a Store, tables: &'a [Option<TensorId>]) -> Self {
-        Self { description, store, graph: Graph::default(), tables, used: Vec::new() }
+        let roles = tables.iter().flatten().map(|table| (*table, (Some(Role::Table), true))).collect();
+        Self { description, store, graph: Graph::default(), tables, used: Vec::new(), roles }
     }
 
     /// The graph with its outputs, and which tensors it reads.
-    pub fn finish(mut self, outputs: Vec<Option<Value>>) -> (Graph, Vec<TensorId>) {
+    pub fn finish(mut self, outputs: Vec<Option<Value>>) -> Network {
         self.graph.outputs = outputs;
-        (self.graph, self.used)
+        let roles = self.roles.into_iter().filter_map(|(id, (role, is_only))| Some((id, role.filter(|_| is_only)?)));
+        let roles = roles.collect();
+        Network { graph: self.graph, weights: self.used, roles }
     }
 
     pub fn width(&self, value: Value) -> usize {
@@ -85,13 +122,13 @@ impl<'a> Builder<'a> {
     pub fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<TensorId, Error> {
         let id = self.store.weight(name, shape)?;
         self.store.tensor(id).check_finite()?;
-        self.used.push(id);
+        self.claim(id, None)?;
         Ok(id)
     }
 
     /// A tensor of any shape, of a type that weights may have, all its values finite; and its shape.
     pub fn shaped(&mut self, name: &str) -> Result<(TensorId, &'a [usize]), Error> {
-        let shape = self.store.tensor(self.store.require(name)?).shape;
+        let shape = self.shape(name)?;
         Ok((self.tensor(name, shape)?, shape))
     }
 
@@ -102,8 +139,44 @@ impl<'a> Builder<'a> {
         if let Some(at) = self.store.tensor(id).to_f32()?.iter().position(|value| value.is_nan()) {
             return Err(Error::new(ErrorKind::Tensor, name, format!("element {at} is not a number")));
         }
-        self.used.push(id);
+        self.claim(id, None)?;
         Ok((id, shape))
+    }
+
+    /// The shape of a tensor, as it is stored.
+    pub fn shape(&self, name: &str) -> Result<&'a [usize], Error> {
+        Ok(self.store.tensor(self.store.require(name)?).shape)
+    }
+
+    /// A table that is none of a feature's own: floats, int8 or int4; its rows and its width.
+    pub fn other_table(&mut self, name: &str) -> Result<(TensorId, [usize; 2]), Error> {
+        let id = self.store.require(name)?;
+        let shape = self.store.table(id)?;
+        self.store.check_numbers(id, usize::MAX)?;
+        self.claim(id, Some(Role::Table))?;
+        Ok((id, shape))
+    }
+
+    /// The weight of a dense layer, whose outputs lie along that axis: floats, int8, int12 or int16.
+    pub fn layer_weight(&mut self, name: &str, output_axis: usize) -> Result<(TensorId, [usize; 2]), Error> {
+        let (id, shape) = self.store.layer(name, output_axis)?;
+        self.claim(id, Some(Role::Layer { output_axis }))?;
+        Ok((id, shape))
+    }
+
+    /// Takes a tensor, and its companion with it.
+    fn claim(&mut self, id: TensorId, role: Option<Role>) -> Result<(), Error> {
+        self.used.push(id);
+        let (first, is_only) = self.roles.entry(id).or_insert((role, true));
+        *is_only &= *first == role;
+        if let Some(scale) = self.store.scale(id) {
+            self.used.push(scale);
+            if first.map(Role::axis) != role.map(Role::axis) {
+                let detail = "is read by rows and by columns, but its integers have scales along one axis";
+                return Err(Error::new(ErrorKind::Tensor, self.store.tensor(id).name, detail));
+            }
+        }
+        Ok(())
     }
 
     /// The name and the rows of the table of a feature.
@@ -121,7 +194,7 @@ impl<'a> Builder<'a> {
     pub fn feature(&mut self, slot: usize) -> Value {
         let feature = &self.description.features[slot];
         let width = match self.tables[slot] {
-            Some(table) => self.store.tensor(table).shape[1] * feature.width(),
+            Some(table) => self.store.tensor(table).table_width() * feature.width(),
             None => feature.width(),
         };
         self.graph.add(Op::Feature(slot), width, feature.name.clone())
@@ -219,7 +292,7 @@ impl<'a> Builder<'a> {
                 let detail = format!("`{name}` is of another `sequence` than `{}`", names[0]);
                 return Err(Error::new(ErrorKind::Description, path, detail));
             }
-            let width = self.store.tensor(table).shape[1];
+            let width = self.store.tensor(table).table_width();
             parts.push(self.graph.add(Op::Sequence { slot, group: *group }, width, name));
         }
         if parts.is_empty() {
@@ -303,7 +376,9 @@ impl<'a> Builder<'a> {
         bias: Option<TensorId>,
     ) -> Result<Value, Error> {
         let inputs = self.width(input);
-        let weight = self.tensor(&format!("{prefix}.weight"), &[outputs, inputs])?;
+        let name = format!("{prefix}.weight");
+        let (weight, _) = self.layer_weight(&name, 0)?;
+        self.store.tensor(weight).check_shape(&[outputs, inputs])?;
         let layer = Layer { weight, is_transposed: false, bias, norm: None, input_norm: None };
         Ok(self.graph.add(Op::Linear { input, layer, groups: 1 }, outputs, prefix))
     }

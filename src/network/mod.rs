@@ -29,6 +29,7 @@ mod stem;
 mod steps;
 mod taml;
 
+pub use builder::{Network, Role};
 pub use graph::Graph;
 pub use rate::{Rate, complete_rates};
 
@@ -68,17 +69,13 @@ const NETWORKS: [(&str, Build); 24] = [
 /// Adds a network to the graph of a builder; gives the probability of each task that it predicts itself.
 type Build = fn(&mut Builder<'_>) -> Result<Vec<Option<Value>>, Error>;
 
-/// The network of a description over the tensors of its file, and the weights that it reads. `tables` are the checked
+/// The network of a description over the tensors of its file. `tables` are the checked
 /// tables of the features, by slot.
 ///
 /// # Errors
 /// `Description` with the JSON path of a wrong hyper-parameter; `Tensor` with the name of a tensor that is missing or has
 /// another type or shape than the network needs.
-pub fn build(
-    description: &Description,
-    store: &Store,
-    tables: &[Option<TensorId>],
-) -> Result<(Graph, Vec<TensorId>), Error> {
+pub fn build(description: &Description, store: &Store, tables: &[Option<TensorId>]) -> Result<Network, Error> {
     let name = description.network.get("type").and_then(|name| name.as_str()).unwrap_or_default();
     let Some((_, build)) = NETWORKS.iter().find(|(known, _)| *known == name) else {
         let known = NETWORKS.map(|(known, _)| known).join(", ");

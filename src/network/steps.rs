@@ -447,17 +447,17 @@ impl Step<'_> {
         Err(self.wrong(format!("{what} is {width} wide, not {expected}")))
     }
 
-    /// A tensor `[rows, columns]`.
-    fn matrix(
+    /// A tensor `[rows, columns]`, taken by `take`.
+    fn matrix<T>(
         &self,
         b: &mut Builder<'_>,
         key: &str,
         name: &str,
-    ) -> Result<(crate::format::TensorId, [usize; 2]), Error> {
-        let (id, shape) = b.shaped(name)?;
-        match *shape {
-            [rows, columns] if rows > 0 && columns > 0 => Ok((id, [rows, columns])),
-            _ => Err(wrong(self.at(key), format!("tensor `{name}` has shape {shape:?}, not two dimensions"))),
+        take: impl FnOnce(&mut Builder<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        match *b.shape(name)? {
+            [rows, columns] if rows > 0 && columns > 0 => take(b),
+            ref shape => Err(wrong(self.at(key), format!("tensor `{name}` has shape {shape:?}, not two dimensions"))),
         }
     }
 
@@ -477,7 +477,7 @@ impl Step<'_> {
                 if b.table(slot).is_some_and(|(name, _)| name == table) {
                     return Ok(b.feature(slot));
                 }
-                let (id, [rows, dim]) = self.matrix(b, "table", &table)?;
+                let (id, [rows, dim]) = self.matrix(b, "table", &table, |b| b.other_table(&table))?;
                 let own = b.table(slot).map_or(0, |(_, rows)| rows);
                 if rows < own {
                     let detail = format!("tensor `{table}` has {rows} rows, the feature's own table {own}");
@@ -520,7 +520,8 @@ impl Step<'_> {
             Kind::Linear { weight, bias, groups, transposed } => {
                 let [input] = self.inputs()?;
                 let part = self.part(b, input, groups)?;
-                let (id, [rows, columns]) = self.matrix(b, "weight", &weight)?;
+                let axis = usize::from(transposed);
+                let (id, [rows, columns]) = self.matrix(b, "weight", &weight, |b| b.layer_weight(&weight, axis))?;
                 let (inputs, outputs) = if transposed { (rows, columns) } else { (columns, rows) };
                 self.expect("a part of the input", part, inputs)?;
                 let bias = bias.map(|bias| b.tensor(&bias, &[outputs])).transpose()?;
@@ -614,7 +615,7 @@ impl Step<'_> {
             }
             Kind::Lookup { table } => {
                 let [index] = self.inputs()?;
-                let (id, [rows, dim]) = self.matrix(b, "table", &table)?;
+                let (id, [rows, dim]) = self.matrix(b, "table", &table, |b| b.other_table(&table))?;
                 if rows > MAX_FOUND_ROWS {
                     let detail = format!("tensor `{table}` has {rows} rows, at most {MAX_FOUND_ROWS} can be computed");
                     return Err(Error::new(ErrorKind::Limit, self.at("table"), detail));

@@ -10,6 +10,8 @@ use crate::kernels::Table;
 pub struct Find {
     /// The number of the table's tensor in the file.
     pub table: usize,
+    /// That of the scales of its rows, if it has integers.
+    pub scales: Option<usize>,
     pub element: Element,
     /// Of the table.
     pub rows: usize,
@@ -22,7 +24,9 @@ impl Find {
     pub(super) fn run(&self, context: &mut Context<'_>) {
         let count = self.index.width;
         let width = self.output.width / count;
-        let table = Table { bytes: (context.tables)(self.table), element: self.element, rows: self.rows, width };
+        let scales = self.scales.map_or(&[][..], context.tables);
+        let bytes = (context.tables)(self.table);
+        let table = Table { bytes, scales, element: self.element, rows: self.rows, width };
         for (rows, part) in Part::calls(context.rows, count) {
             let (index, output) = (part.split(self.index), part.split(self.output));
             for first in (0..rows).step_by(context.ids.len()) {
@@ -74,7 +78,7 @@ mod tests {
             for (row, t) in (0..rows).flat_map(|row| (0..count).map(move |t| (row, t))) {
                 memory[index.offset + row * index.stride + t] = case(row, t).0;
             }
-            let find = Find { table: 0, element: Element::F32, rows: table_rows, index, output };
+            let find = Find { table: 0, scales: None, element: Element::F32, rows: table_rows, index, output };
             run(&Operation::Find(find), rows, &mut memory, &table);
             for (row, t) in (0..rows).flat_map(|row| (0..count).map(move |t| (row, t))) {
                 let first = (case(row, t).1 * width) as f32;

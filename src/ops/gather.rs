@@ -25,6 +25,8 @@ pub struct Gather {
     pub feature: usize,
     /// The number of the table's tensor in the file.
     pub table: usize,
+    /// That of the scales of its rows, if it has integers.
+    pub scales: Option<usize>,
     pub element: Element,
     pub lookup: Lookup,
     /// How many values a row has.
@@ -88,7 +90,9 @@ impl Gather {
     }
 
     fn table<'a>(&self, tables: &dyn Fn(usize) -> &'a [u8]) -> Table<'a> {
-        Table { bytes: tables(self.table), element: self.element, rows: self.lookup.rows, width: self.output.width }
+        let scales = self.scales.map_or(&[][..], tables);
+        let (rows, width) = (self.lookup.rows, self.output.width);
+        Table { bytes: tables(self.table), scales, element: self.element, rows, width }
     }
 
     fn singles(&self, context: &mut Context<'_>) {

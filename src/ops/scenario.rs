@@ -18,7 +18,7 @@ impl Stored {
     pub(super) fn run(&self, context: &mut Context<'_>) {
         let bytes = (context.tables)(self.table);
         let (rows, row) = self.scenarios.map_or((1, 0), |scenarios| (scenarios, context.scenario as u32));
-        let table = Table { bytes, element: self.element, rows, width: self.output.width };
+        let table = Table { bytes, scales: &[], element: self.element, rows, width: self.output.width };
         context.kernels.gather(context.memory, table, &[row], self.output);
     }
 }

@@ -142,8 +142,9 @@ impl Lowering<'_> {
             Op::Find { index, table } => {
                 let tensor = self.store.tensor(*table);
                 let (element, rows) = (element(&tensor)?, tensor.shape[0]);
-                let find = Find { table: table.index(), element, rows, index: span(*index), output };
-                Lowered { bytes: tensor.bytes.len(), ..self.plain(Operation::Find(find), shape) }
+                let scales = self.store.scale(*table).map(TensorId::index);
+                let find = Find { table: table.index(), scales, element, rows, index: span(*index), output };
+                Lowered { bytes: self.table_bytes(*table), ..self.plain(Operation::Find(find), shape) }
             }
             Op::Choose { condition, then, otherwise } => {
                 let [condition, then, otherwise] = [condition, then, otherwise].map(|value| span(*value));
@@ -356,22 +357,30 @@ impl Lowering<'_> {
     /// The rows of `table` that the values of a feature find.
     fn embedding(&self, slot: usize, table: TensorId, index: usize, output: Span) -> Result<Lowered, Error> {
         let tensor = self.store.tensor(table);
+        let element = element(&tensor)?;
         let gather = Gather {
             feature: slot,
             table: table.index(),
-            element: element(&tensor)?,
+            scales: self.store.scale(table).map(TensorId::index),
+            element,
             lookup: self.table(slot)?.1,
             values: per_row(&self.description.features[slot].kind),
             is_counted: self.is_first(slot, index),
             output,
         };
         Ok(Lowered {
-            shape: format!("{}x{}", tensor.shape[0], tensor.shape[1]),
-            kernel: format!("{}-{}", self.kernels.name(), tensor.dtype.name().to_lowercase()),
-            bytes: tensor.bytes.len(),
+            shape: format!("{}x{}", tensor.shape[0], tensor.table_width()),
+            kernel: format!("{}-{}", self.kernels.name(), element.name()),
+            bytes: self.table_bytes(table),
             operation: Operation::Gather(gather),
             multiply_adds: 0,
         })
+    }
+
+    /// The bytes of a table and of the scales of its rows.
+    fn table_bytes(&self, table: TensorId) -> usize {
+        let scales = self.store.scale(table).map_or(0, |scale| self.store.tensor(scale).bytes.len());
+        self.store.tensor(table).bytes.len() + scales
     }
 
     /// Whether a product of matrices is a dense layer over rows that are kept: one that changes with the scenario at most.

@@ -345,9 +345,7 @@ fn weight_types(graph: &Graph, store: &Store, options: &PlanOptions) -> Result<V
     let typed = |(index, node): (usize, &Node)| match &node.op {
         Op::Product { matrix: Matrix::Layer(layer, columns), .. } => {
             let own = options.layers.get(store.tensor(layer.weight).name).copied();
-            let precision = own.or(options.precision);
-            let precision = if last[index] { precision.filter(Precision::is_float) } else { precision };
-            pack::weight_type(store, layer, columns, precision).map(Some)
+            pack::weight_type(store, layer, columns, own.or(options.precision), last[index]).map(Some)
         }
         _ => Ok(None),
     };

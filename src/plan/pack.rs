@@ -1,7 +1,7 @@
 //! Dense weights into panels: the columns of one rate, the batch norm folded in, once per open.
 
 use crate::error::{Error, ErrorKind};
-use crate::format::{Dtype, Store, Tensor, TensorId};
+use crate::format::{Dtype, Integer, Store, Tensor, TensorId};
 use crate::network::graph::{Columns, Layer, Norm};
 use crate::ops::{Element, Kernels, Panels, Weight};
 
@@ -48,26 +48,53 @@ pub fn affine(store: &Store, norm: &Norm) -> Result<(Vec<f64>, Vec<f64>), Error>
 }
 
 /// In which type `columns` of a layer are held. Without `precision`, weights keep their stored type, but for bf16, and for
-/// products and sums of several (a folded norm, a difference), which are new: those are held in f32. So are integers of more
-/// inputs than a sum can take.
+/// floats that are products and sums of several (a folded norm, a difference), which are new: those are held in f32. So are
+/// integers of a layer whose outputs are logits, and of more inputs than a sum can take.
 pub fn weight_type(
     store: &Store,
     layer: &Layer,
     columns: &[Columns],
     precision: Option<Precision>,
+    is_logits: bool,
 ) -> Result<Weight, Error> {
     let depth: usize = columns.iter().map(|run| run.length).sum();
-    let is_stored =
-        layer.norm.is_none() && layer.input_norm.is_none() && columns.iter().all(|run| run.terms.len() == 1);
-    let wanted = match (precision, element(&store.tensor(layer.weight))?) {
+    let precision = precision.filter(|precision| precision.is_float() || !is_logits);
+    let tensor = store.tensor(layer.weight);
+    let wanted = match (precision, tensor.integer()) {
         (Some(precision), _) => precision.into(),
-        (None, Element::F16) if is_stored => Weight::F16,
+        (None, Some(Integer::Int8)) if !is_logits => Weight::Int8,
+        (None, Some(Integer::Int12)) if !is_logits => Weight::Int12,
+        (None, Some(Integer::Int16)) if !is_logits => Weight::Int16,
+        (None, None) if tensor.dtype == Dtype::F16 && layer.norm.is_none() && is_stored(layer, columns) => Weight::F16,
         (None, _) => Weight::F32,
     };
     Ok(if depth > wanted.max_depth() { Weight::F32 } else { wanted })
 }
 
-/// Packs `columns` of a layer of `outputs` outputs.
+/// Whether every weight is a stored one, but for a factor of its output.
+fn is_stored(layer: &Layer, columns: &[Columns]) -> bool {
+    layer.input_norm.is_none() && columns.iter().all(|run| run.terms.len() == 1)
+}
+
+/// The weights of a layer as the file has them.
+enum Stored {
+    Floats(Vec<f32>),
+    /// With a scale for each output.
+    Integers(Vec<i16>, Vec<f32>),
+}
+
+impl Stored {
+    fn read(store: &Store, layer: &Layer) -> Result<Stored, Error> {
+        let tensor = store.tensor(layer.weight);
+        match store.scale(layer.weight) {
+            Some(scale) => Ok(Stored::Integers(tensor.to_integers()?, store.tensor(scale).to_f32()?)),
+            None => tensor.to_f32().map(Stored::Floats),
+        }
+    }
+}
+
+/// Packs `columns` of a layer of `outputs` outputs. Stored integers are packed as they are, if the type holds them and they are
+/// not summed or multiplied by factors of their inputs; a factor of an output becomes one of its scale.
 pub fn pack(
     store: &Store,
     layer: &Layer,
@@ -77,11 +104,15 @@ pub fn pack(
     kernels: &Kernels,
 ) -> Result<Panels, Error> {
     let tensor = store.tensor(layer.weight);
-    let weight = tensor.to_f32()?;
+    let weight = Stored::read(store, layer)?;
     let inputs = tensor.shape[usize::from(!layer.is_transposed)];
-    let stored = |output: usize, input: usize| match layer.is_transposed {
-        false => weight[output * inputs + input],
-        true => weight[input * outputs + output],
+    let place = |output: usize, input: usize| match layer.is_transposed {
+        false => output * inputs + input,
+        true => input * outputs + output,
+    };
+    let stored = |output: usize, input: usize| match &weight {
+        Stored::Floats(values) => values[place(output, input)],
+        Stored::Integers(integers, scales) => f32::from(integers[place(output, input)]) * scales[output],
     };
     let mut bias = match layer.bias {
         Some(id) => store.tensor(id).to_f32()?,
@@ -114,10 +145,29 @@ pub fn pack(
         };
         (run.terms.iter().map(term).sum::<f64>() * norm.as_ref().map_or(1.0, |(scale, _)| scale[output])) as f32
     };
+    let out_of_memory = |error| Error::new(ErrorKind::OutOfMemory, tensor.name, format!("{error}"));
+    if let Stored::Integers(integers, scales) = &weight
+        && is_stored(layer, columns)
+        && tensor.integer().is_some_and(|stored| i32::from(stored.largest()) <= weights.largest())
+    {
+        let factor = |output: usize| norm.as_ref().map_or(1.0, |(scale, _)| scale[output]);
+        let scale = |(output, scale): (usize, &f32)| (f64::from(*scale) * factor(output).abs()) as f32;
+        let scales: Vec<f32> = scales.iter().enumerate().map(scale).collect();
+        if let Some(output) = scales.iter().position(|scale| !scale.is_finite()) {
+            let detail = format!("the scale of output {output} is infinite behind its norm");
+            return Err(Error::new(ErrorKind::Tensor, tensor.name, detail));
+        }
+        let integer = |output: usize, input: usize| {
+            let (run, at) = places[input];
+            let (start, is_negative) = run.terms[0];
+            let stored = i32::from(integers[place(output, start + at)]);
+            if is_negative != (factor(output) < 0.0) { -stored } else { stored }
+        };
+        let shape = [places.len(), outputs];
+        return kernels.pack_integers(weights, shape, integer, &scales, Some(&bias)).map_err(out_of_memory);
+    }
     check_range(&tensor, weights, (0..outputs).flat_map(|o| (0..places.len()).map(move |i| (o, i))), value)?;
-    kernels
-        .pack(weights, [places.len(), outputs], value, Some(&bias))
-        .map_err(|error| Error::new(ErrorKind::OutOfMemory, tensor.name, error.to_string()))
+    kernels.pack(weights, [places.len(), outputs], value, Some(&bias)).map_err(out_of_memory)
 }
 
 /// Refuses weights that become infinite in their type.
@@ -142,13 +192,15 @@ fn check_range(
     Ok(())
 }
 
-/// How a weight or table is stored.
+/// How a table is stored.
 pub fn element(tensor: &Tensor<'_>) -> Result<Element, Error> {
     match tensor.dtype {
         Dtype::F32 => Ok(Element::F32),
         Dtype::F16 => Ok(Element::F16),
         Dtype::Bf16 => Ok(Element::Bf16),
-        other => Err(Error::new(ErrorKind::Tensor, tensor.name, format!("is {}, not a float type", other.name()))),
+        Dtype::I8 => Ok(Element::Int8),
+        Dtype::U8 => Ok(Element::Int4),
+        other => Err(Error::new(ErrorKind::Tensor, tensor.name, format!("is {}, not a table's type", other.name()))),
     }
 }
 
@@ -161,6 +213,153 @@ impl From<Precision> for Weight {
             Precision::Int12 => Weight::Int12,
             Precision::Int16 => Weight::Int16,
             Precision::Int8 => Weight::Int8,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{StoreOptions, write};
+
+    const OUTPUTS: usize = 3;
+    const INPUTS: usize = 5;
+    const SCALES: [f32; OUTPUTS] = [0.5, 0.013, 2.0];
+
+    /// Beyond int12 for int16.
+    fn integer(of: Integer, output: usize, input: usize) -> i32 {
+        let integer = (output * INPUTS + input) as i32 * 13 % 200 - 100;
+        if of == Integer::Int16 { integer * 80 } else { integer }
+    }
+
+    /// A layer of integers `[outputs, inputs]`, and transposed, and the statistics of a norm.
+    fn store(test: &str, of: Integer) -> Store {
+        let dtype = of.dtype();
+        let bytes = |value: i32| match dtype {
+            Dtype::I8 => vec![value as u8],
+            _ => (value as i16).to_le_bytes().to_vec(),
+        };
+        let places = |rows: usize, columns: usize| (0..rows * columns).map(move |at| (at / columns, at % columns));
+        let layer: Vec<u8> =
+            places(OUTPUTS, INPUTS).flat_map(|(output, input)| bytes(integer(of, output, input))).collect();
+        let turned: Vec<u8> =
+            places(INPUTS, OUTPUTS).flat_map(|(input, output)| bytes(integer(of, output, input))).collect();
+        let f32s = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+        let floats = [
+            ("layer.scale", f32s(&SCALES)),
+            ("turned.scale", f32s(&SCALES)),
+            ("gamma", f32s(&[1.5, -0.25, 0.0])),
+            ("mean", f32s(&[0.0; OUTPUTS])),
+            ("variance", f32s(&[1.0; OUTPUTS])),
+            ("input_gamma", f32s(&[1.0, 0.5, -2.0, 1.0, 1.0])),
+            ("input_mean", f32s(&[0.0; INPUTS])),
+            ("input_variance", f32s(&[1.0; INPUTS])),
+        ];
+        let shapes: Vec<[usize; 1]> = floats.iter().map(|(_, bytes)| [bytes.len() / 4]).collect();
+        let mut tensors = vec![
+            Tensor { name: "layer", dtype, shape: &[OUTPUTS, INPUTS], bytes: &layer },
+            Tensor { name: "turned", dtype, shape: &[INPUTS, OUTPUTS], bytes: &turned },
+        ];
+        let of = floats.iter().zip(&shapes);
+        tensors.extend(of.map(|((name, bytes), shape)| Tensor { name, dtype: Dtype::F32, shape, bytes }));
+        let name = format!("polyscore-pack-{test}-{}.safetensors", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        write(&path, "{}", &tensors).unwrap();
+        let store = Store::open(&path, &StoreOptions::default()).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        store
+    }
+
+    fn norm(store: &Store, prefix: &str) -> Norm {
+        let find = |name: &str| store.find(&format!("{prefix}{name}")).unwrap();
+        Norm { gamma: Some(find("gamma")), beta: None, mean: find("mean"), variance: find("variance"), epsilon: 0.0 }
+    }
+
+    fn layer(store: &Store, is_transposed: bool) -> Layer {
+        let weight = store.find(if is_transposed { "turned" } else { "layer" }).unwrap();
+        Layer { weight, is_transposed, bias: None, norm: None, input_norm: None }
+    }
+
+    #[test]
+    fn stored_integers_are_packed_as_they_are() {
+        let kernels = Kernels::select(None).unwrap();
+        let columns = [Columns { length: 2, terms: vec![(3, false)] }, Columns { length: 2, terms: vec![(1, true)] }];
+        for (of, weights) in [
+            (Integer::Int8, Weight::Int8),
+            (Integer::Int8, Weight::Int12),
+            (Integer::Int8, Weight::Int16),
+            (Integer::Int12, Weight::Int12),
+            (Integer::Int12, Weight::Int16),
+            (Integer::Int16, Weight::Int16),
+        ] {
+            let store = store("stored", of);
+            let expected = |output: usize, k: usize| match k {
+                0 | 1 => integer(of, output, 3 + k),
+                _ => -integer(of, output, 1 + k - 2),
+            };
+            for (is_transposed, is_normed) in [(false, false), (true, false), (false, true), (true, true)] {
+                let norm = is_normed.then(|| norm(&store, ""));
+                let layer = Layer { norm, ..layer(&store, is_transposed) };
+                let panels = pack(&store, &layer, &columns, OUTPUTS, weights, kernels).unwrap();
+                let gamma: [f32; OUTPUTS] = if is_normed { [1.5, -0.25, 0.0] } else { [1.0; OUTPUTS] };
+                for output in 0..OUTPUTS {
+                    assert_eq!(panels.scales()[output], SCALES[output] * gamma[output].abs());
+                    for k in 0..4 {
+                        let sign = if gamma[output] < 0.0 { -1 } else { 1 };
+                        let what = (of, weights, is_transposed, is_normed, output, k);
+                        assert_eq!(panels.weight(output, k), (sign * expected(output, k)) as f32, "{what:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sums_and_factors_of_inputs_are_packed_by_their_values() {
+        let kernels = Kernels::select(None).unwrap();
+        let store = store("sums", Integer::Int8);
+        let all = [Columns { length: INPUTS, terms: vec![(0, false)] }];
+        let difference = [Columns { length: 2, terms: vec![(0, false), (2, true)] }];
+        let normed = Layer { input_norm: Some(norm(&store, "input_")), ..layer(&store, false) };
+        let gamma = [1.0, 0.5, -2.0, 1.0, 1.0];
+        let scaled = |output: usize, input: usize| integer(Integer::Int8, output, input) as f32 * SCALES[output];
+        let panels = pack(&store, &normed, &all, OUTPUTS, Weight::F32, kernels).unwrap();
+        let sums = pack(&store, &layer(&store, false), &difference, OUTPUTS, Weight::F32, kernels).unwrap();
+        // Of more bits than the type holds: packed anew.
+        let coarse =
+            pack(&self::store("sums", Integer::Int12), &layer(&store, false), &all, OUTPUTS, Weight::Int8, kernels)
+                .unwrap();
+        for output in 0..OUTPUTS {
+            for (input, gamma) in gamma.into_iter().enumerate() {
+                assert_eq!(panels.weight(output, input), scaled(output, input) * gamma);
+                let value = coarse.weight(output, input) * coarse.scales()[output];
+                assert!((value - scaled(output, input)).abs() <= 0.5001 * coarse.scales()[output]);
+            }
+            let largest = (0..INPUTS).map(|input| coarse.weight(output, input).abs()).fold(0.0, f32::max);
+            assert_eq!(largest, 127.0);
+            for k in 0..2 {
+                assert!((sums.weight(output, k) - (scaled(output, k) - scaled(output, k + 2))).abs() < 1e-4);
+            }
+        }
+    }
+
+    #[test]
+    fn integers_stay_unless_their_outputs_are_logits() {
+        let columns = [Columns { length: INPUTS, terms: vec![(0, false)] }];
+        for (of, weight) in
+            [(Integer::Int8, Weight::Int8), (Integer::Int12, Weight::Int12), (Integer::Int16, Weight::Int16)]
+        {
+            let store = store("type", of);
+            let layer = layer(&store, false);
+            let typed = |precision, is_logits| weight_type(&store, &layer, &columns, precision, is_logits).unwrap();
+            assert_eq!([typed(None, false), typed(None, true)], [weight, Weight::F32]);
+            assert_eq!(typed(Some(Precision::F16), true), Weight::F16);
+            assert_eq!(
+                [typed(Some(Precision::Int12), false), typed(Some(Precision::Int12), true)],
+                [Weight::Int12, Weight::F32]
+            );
+            let deep = [Columns { length: weight.max_depth() + 1, terms: vec![(0, false)] }];
+            assert_eq!(weight_type(&store, &layer, &deep, None, false).unwrap(), Weight::F32);
         }
     }
 }

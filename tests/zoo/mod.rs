@@ -4,7 +4,7 @@
 
 #![allow(dead_code, reason = "each test uses its part of the zoo")]
 
-use polyscore::description::{Feature, FeatureKind, Rate, ValueKind};
+use polyscore::description::{Feature, FeatureKind, GoldenColumn, GoldenValues, Rate, ValueKind};
 use polyscore::{Column, Model, OpenOptions, Values};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -181,6 +181,20 @@ impl Request {
         scorer.score(self.candidates, &self.columns(false), tasks, &mut out).expect("score");
         out
     }
+}
+
+/// Borrows the columns of a golden request.
+pub fn views(columns: &[GoldenColumn]) -> Vec<Column<'_>> {
+    let mut views = Vec::new();
+    for GoldenColumn { feature, values, row_offsets } in columns {
+        let values = match values {
+            GoldenValues::I64(values) => Values::I64(values),
+            GoldenValues::F32(values) => Values::F32(values),
+            GoldenValues::Text { bytes, offsets } => Values::Text { bytes, offsets },
+        };
+        views.push(Column { feature: *feature, values, row_offsets: row_offsets.as_deref() });
+    }
+    views
 }
 
 impl Owned {

@@ -5,13 +5,14 @@ import json
 import os
 import struct
 
+import graph
 import numpy as np
 import pytest
 import torch
 import zoo
 
 import polyscore
-from polyscore import networks
+from polyscore import integers, networks
 
 
 def header(path):
@@ -116,3 +117,69 @@ def test_the_engine_refuses_what_does_not_fit_the_description(tmp_path):
         with pytest.raises(polyscore.PolyscoreError) as refused:
             polyscore.Model(path)
         assert (refused.value.name, refused.value.subject) == ("POLYSCORE_TENSOR", subject)
+
+
+@pytest.mark.parametrize("network", sorted(zoo.NETWORKS))
+def test_integers_score_as_the_twin_with_the_numbers_that_they_stand_for(tmp_path, network):
+    description, path = zoo.describe(network, "norm"), tmp_path / "model.safetensors"
+    golden = [zoo.request(seed, 5, description["features"]) for seed in range(3)]
+    twin = zoo.twin(description)
+    for tables, dense in [("int8", None), ("int4", "int12"), ("f16", "int8"), (None, "f16")]:
+        twin.export(path, golden=golden, tables=tables, dense=dense, tolerance=1.0)
+        length, tensors = header(path)
+        kinds = {name: tensor["dtype"] for name, tensor in tensors.items() if name != "__metadata__"}
+        assert ("U8" in {kind for name, kind in kinds.items() if name.startswith("embeddings.")}) == (tables == "int4")
+        expected = {None: None, "int12": "I16", "int8": "I8", "f16": "F16"}[dense]
+        # ADL's weights are all computed: it has no layer that could hold integers.
+        assert expected is None or network == "adl" or expected in {kind for name, kind in kinds.items() if not name.startswith("embeddings.")}
+        # In f32 a layer is that of the twin, whose weights are what the integers stand for.
+        info = polyscore.Model(path, precision="f32", max_error=2e-5).info()
+        assert info["golden_requests"] == 3 and info["copied_bytes"] == 0
+    with pytest.raises(polyscore.PolyscoreError, match="golden"):
+        twin.export(path, golden=golden, dense="int8", tolerance=1e-9)
+        polyscore.Model(path)
+
+
+def test_scales_have_the_least_error_of_all_that_are_tried():
+    values = np.random.default_rng(1).standard_normal((300, 16)).astype(np.float32)
+    values[0] = 0.0
+    for kind, share in [("int4", 0.9), ("int8", 0.9), ("int12", 1.0)]:
+        whole, scales = integers.quantize(values, kind)
+        largest = integers.LARGEST[kind]
+        assert np.abs(whole).max() <= largest and scales.dtype == np.float32 and scales[0] == 0.0
+        assert np.array_equal(integers.unpack(integers.pack(whole, kind)), whole)
+        plain = np.abs(values[1:]).max(axis=1, keepdims=True) / largest
+        error = lambda steps, scale: ((values[1:] - steps * scale) ** 2).sum()  # noqa: E731
+        assert error(whole[1:], scales[1:, None]) < share * error(np.rint(values[1:] / plain), plain)
+
+
+def test_types_that_are_not_known_are_refused(tmp_path):
+    description = zoo.describe("esmm", "plain")
+    state = zoo.twin(description).state_dict()
+    for options, message in [({"tables": "int12"}, "tables: `int12` is not f16, int8 or int4"),
+                             ({"dense": "int4"}, "dense: `int4` is not f16, int12 or int8")]:
+        with pytest.raises(polyscore.ExportError, match=message):
+            polyscore.export(description, state, tmp_path / "model.safetensors", **options)
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_tables_and_layers_of_a_graph_can_be_integers(tmp_path):
+    description, tensors = graph.build()
+    state = {name: np.clip(value, -1e30, 1e30) for name, value in tensors.items()}
+    source = tmp_path / "source.safetensors"
+    polyscore.export(description, state, source)
+    path = tmp_path / "model.safetensors"
+    polyscore.export(description, state, path, tables="int8", dense="int12")
+    kinds = {name: tensor["dtype"] for name, tensor in header(path)[1].items() if name != "__metadata__"}
+    steps = description["network"]["steps"]
+    layers = {step["weight"] for step in steps if step["op"] == "linear" and max(state[step["weight"]].shape[:1]) > 1}
+    assert layers and {kinds[name] for name in layers} <= {"I16", "F32"} and "I16" in {kinds[name] for name in layers}
+    assert {kinds[feature["table"]] for feature in description["features"] if "table" in feature} == {"I8"}
+    for request in [graph.request(seed, 5) for seed in range(3)]:
+        scores = []
+        for model in (polyscore.Model(source), polyscore.Model(path)):
+            scorer = model.scorer()
+            scorer.prepare(request.get("scenario"), request["request"])
+            scores.append(scorer.score(request["candidates"]))
+        for task, expected in scores[0].items():
+            assert np.abs(scores[1][task] - expected).max() < 0.1

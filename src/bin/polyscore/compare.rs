@@ -62,32 +62,54 @@ impl Bounds {
     /// # Errors
     /// Names the first task that breaks a bound, with its figure.
     pub fn hold(&self, report: &Report) -> Result<(), Failure> {
-        for TaskReport { name, all, .. } in &report.tasks {
-            let figures = [
-                ("the largest error", Some(all.max), "--max-error", self.max_error),
-                ("the loss of AUC", all.auc_loss(), "--max-auc-loss", self.max_auc_loss),
-                (
-                    "the calibration shift",
-                    Some(all.calibration_shift().abs()),
-                    "--max-calibration-shift",
-                    self.max_calibration_shift,
-                ),
-            ];
-            for (what, figure, option, bound) in figures {
-                let Some(bound) = bound else { continue };
-                match figure {
-                    None => return Err(Failure(format!("task `{name}`: {what}, for {option}, is not defined"))),
-                    Some(figure) if figure.is_nan() || figure > bound => {
-                        return Err(Failure(format!(
-                            "task `{name}`: {what} is {figure:.3e}, above {option} {bound:e}"
-                        )));
-                    }
-                    Some(_) => {}
+        for (task, Bounded { what, option, figure, bound }) in self.bounded(report) {
+            match figure {
+                None => return Err(Failure(format!("task `{task}`: {what}, for {option}, is not defined"))),
+                Some(figure) if figure.is_nan() || figure > bound => {
+                    return Err(Failure(format!("task `{task}`: {what} is {figure:.3e}, above {option} {bound:e}")));
                 }
+                Some(_) => {}
             }
         }
         Ok(())
     }
+
+    /// The largest figure as a share of its bound: more than 1 if a bound is broken, infinite if it is not defined.
+    pub fn figure(&self, report: &Report) -> f64 {
+        let share = |(_, Bounded { figure, bound, .. })| figure.map_or(f64::INFINITY, |figure| share_of(figure, bound));
+        self.bounded(report).into_iter().map(share).fold(0.0, f64::max)
+    }
+
+    fn bounded<'a>(&self, report: &'a Report) -> Vec<(&'a str, Bounded)> {
+        let of = |TaskReport { name, all, .. }: &'a TaskReport| {
+            let error = (Some(all.max), self.max_error, "the largest error", "--max-error");
+            let auc = (all.auc_loss(), self.max_auc_loss, "the loss of AUC", "--max-auc-loss");
+            let shift = Some(all.calibration_shift().abs());
+            let shift = (shift, self.max_calibration_shift, "the calibration shift", "--max-calibration-shift");
+            let bounded = |(figure, bound, what, option)| Some(Bounded { what, option, figure, bound: bound? });
+            [error, auc, shift].into_iter().filter_map(bounded).map(move |bounded| (name.as_str(), bounded))
+        };
+        report.tasks.iter().flat_map(of).collect()
+    }
+}
+
+/// A figure by its bound: infinite if it is no number, and of a bound of 0 anything is too much.
+pub fn share_of(figure: f64, bound: f64) -> f64 {
+    match figure {
+        figure if figure <= 0.0 => 0.0,
+        figure if figure <= bound => figure / bound,
+        figure if figure.is_nan() => f64::INFINITY,
+        figure => (figure / bound).max(1.0f64.next_up()),
+    }
+}
+
+/// A figure that has a bound.
+struct Bounded {
+    what: &'static str,
+    option: &'static str,
+    /// `None` if it is not defined.
+    figure: Option<f64>,
+    bound: f64,
 }
 
 /// The scenario of a request, or of each of its candidates: an index that the model does not have is its fallback.

@@ -1,15 +1,14 @@
 //! `polyscore diff`: two models on the same requests.
 
 use crate::compare::{Bounds, Comparison, Report, Scenarios, Scored, Worst};
-use crate::requests::{Labels, Request, parse, random, views};
+use crate::requests::{Labels, Request, Source, for_each, views};
 use crate::steps::Steps;
 use crate::{Failure, ModeName, Open, PrecisionName};
 use clap::Args;
 use polyscore::description::{Feature, Rate, ValueKind};
 use polyscore::{Column, Model, OpenOptions, Scorer, TraceCall};
 use serde_json::{Value, json};
-use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -65,9 +64,6 @@ pub struct Arguments {
 /// Candidates of a request that are gone through step by step.
 const TRACED: usize = 16;
 
-/// The seed of random requests: two runs compare the same ones.
-const SEED: u64 = 1;
-
 /// One of the two models, with what it is called.
 struct Side {
     name: String,
@@ -103,7 +99,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 
     let mut seen = 0;
     let mut worst: Option<(Worst, Request)> = None;
-    let source = for_each(arguments, &pair.a.model.clone(), |number, request| {
+    let a = pair.a.model.clone();
+    let source = for_each(&a, source(arguments, &a)?, |number, request| {
         let largest = pair.compare(number, &request, &mut comparison)?;
         if seen < arguments.trace && request.count > 0 {
             pair.trace(&request, 0..request.count.min(TRACED), &mut steps)?;
@@ -132,48 +129,18 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     arguments.bounds.hold(&report)
 }
 
-/// Calls `f` with every request and its line or number, from 1 on. Returns what the requests are.
-fn for_each(
-    arguments: &Arguments,
-    model: &Model,
-    mut f: impl FnMut(usize, Request) -> Result<(), String>,
-) -> Result<String, Failure> {
-    let golden = match (arguments.requests.as_deref(), arguments.random) {
-        (Some("golden"), _) if model.golden().is_none() => {
-            return Err(Failure(format!("{}: has no golden requests", arguments.a.display())));
+/// Where the requests are, by the options.
+fn source<'a>(arguments: &'a Arguments, model: &Model) -> Result<Source<'a>, Failure> {
+    let has_golden = model.golden().is_some();
+    match (arguments.requests.as_deref(), arguments.random) {
+        (Some("golden"), _) if !has_golden => {
+            Err(Failure(format!("{}: has no golden requests", arguments.a.display())))
         }
-        (Some("golden"), _) => true,
-        (None, None) => model.golden().is_some(),
-        _ => false,
-    };
-    if golden {
-        for (place, request) in model.golden_requests()?.into_iter().enumerate() {
-            f(place + 1, request.into()).map_err(|error| Failure(format!("golden request {}: {error}", place + 1)))?;
-        }
-        return Ok("golden".to_owned());
+        (Some("golden"), _) => Ok(Source::Golden),
+        (Some(path), _) => Ok(Source::Lines(path)),
+        (None, None) if has_golden => Ok(Source::Golden),
+        (None, count) => Ok(Source::Random { count: count.unwrap_or(64), candidates: arguments.candidates }),
     }
-    let Some(path) = &arguments.requests else {
-        let mut source = fastrand::Rng::with_seed(SEED);
-        let count = arguments.random.unwrap_or(64);
-        for number in 1..=count {
-            let request = random(model, arguments.candidates, &mut source);
-            f(number, request).map_err(|error| Failure(format!("random request {number}: {error}")))?;
-        }
-        return Ok(format!("random, {} candidates each", arguments.candidates));
-    };
-    let input: Box<dyn BufRead> = match path.as_str() {
-        "-" => Box::new(std::io::stdin().lock()),
-        path => Box::new(BufReader::new(File::open(path).map_err(|error| Failure(format!("{path}: {error}")))?)),
-    };
-    for (place, line) in input.lines().enumerate() {
-        let failure = |error: String| Failure(format!("line {}: {error}", place + 1));
-        let line = line.map_err(|error| failure(error.to_string()))?;
-        if !line.trim().is_empty() {
-            let request = parse(model, &line).map_err(failure)?;
-            f(place + 1, request).map_err(failure)?;
-        }
-    }
-    Ok(path.clone())
 }
 
 impl Pair {

@@ -1,5 +1,6 @@
 //! `polyscore inspect`: what a model is.
 
+use crate::quantize::{self, REPORT};
 use crate::{Failure, Open};
 use clap::Args;
 use polyscore::description::{DenseTransform, Feature, FeatureKind, Lookup, RowTransform, ValueKind, Vocabulary};
@@ -59,6 +60,7 @@ fn to_json(model: &Model) -> Value {
         "folded": {"bytes_per_scenario": model.plan().bytes_per_scenario(), "scenarios": all, "scenarios_per_scorer": each},
         "golden": model.golden().map(|golden| json!({"requests": golden.requests, "scores": golden.scores,
             "max_error": golden.max_error, "bound": golden.bound})),
+        "quantized": quantized(model),
         "multiply_adds": {"scenario": scenario, "request": request, "candidate": candidate,
             "by_rate": by_rate},
         "steps": steps,
@@ -117,8 +119,16 @@ fn to_text(model: &Model) -> String {
         ),
         None => "golden\n       none in the file".to_owned(),
     });
+    if let Some(report) = quantized(model) {
+        line(quantize::to_text(&report).trim_end().to_owned());
+    }
     line(format!("plan\n{}", model.plan()));
     text
+}
+
+/// The report of `quantize`, if the file is its work.
+fn quantized(model: &Model) -> Option<Value> {
+    serde_json::from_str(model.metadata().get(REPORT)?).ok()
 }
 
 fn rate(feature: &Feature) -> &'static str {

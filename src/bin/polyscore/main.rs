@@ -1,4 +1,4 @@
-//! The command line: `polyscore inspect | check | score | bench | diff`. A file per verb, over the public interface of the crate.
+//! The command line: `polyscore inspect | check | score | bench | diff | quantize`. A file per verb, over the public interface of the crate.
 
 mod bench;
 mod check;
@@ -6,6 +6,7 @@ mod compare;
 mod diff;
 mod inspect;
 mod kernels;
+mod quantize;
 mod requests;
 mod score;
 mod steps;
@@ -13,7 +14,7 @@ mod steps;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use polyscore::{Error, ErrorKind, Mode, Model, OpenOptions, Precision};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -34,6 +35,7 @@ Examples:
   polyscore score ranker.safetensors requests.jsonl one line of scores per line of requests
   polyscore bench ranker.safetensors --candidates 1,64,500
   polyscore diff ranker.safetensors --precision-b bf16 --requests requests.jsonl --max-error 1e-3
+  polyscore quantize ranker.safetensors small.safetensors --requests requests.jsonl --max-error 1e-3
 
 A request is a line of JSON:
   {\"scenario\": \"feed\", \"request\": {\"age\": 31, \"history\": [7, 9]}, \"candidates\": {\"ad\": [1, 2, 3]}}
@@ -56,6 +58,8 @@ enum Verb {
     Kernels(kernels::Arguments),
     /// Compares the scores of two models, or of one opened in two ways, and finds the steps that differ
     Diff(diff::Arguments),
+    /// Writes a model anew in the narrowest types whose measured error stays within bounds, with the report inside
+    Quantize(quantize::Arguments),
 }
 
 /// Options of all verbs that open a model.
@@ -120,6 +124,20 @@ enum ModeName {
 }
 
 impl Open {
+    /// A file as it is stored, with its own bound on the golden scores.
+    fn plain(model: &Path, isa: Option<&str>) -> Self {
+        Self {
+            model: model.into(),
+            isa: isa.map(str::to_owned),
+            precision: None,
+            mode: ModeName::Map,
+            max_error: None,
+            tile: 0,
+            no_split: false,
+            scenario_bytes: OpenOptions::default().scenario_bytes,
+        }
+    }
+
     fn open(&self) -> Result<Model, Failure> {
         let options = OpenOptions {
             mode: match self.mode {
@@ -182,6 +200,7 @@ fn main() -> ExitCode {
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Kernels(arguments) => kernels::run(&arguments),
         Verb::Diff(arguments) => diff::run(&arguments),
+        Verb::Quantize(arguments) => quantize::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

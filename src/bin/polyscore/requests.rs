@@ -1,8 +1,11 @@
 //! Requests as lines of JSON, and the columns that the engine reads.
 
+use crate::Failure;
 use polyscore::description::{Feature, FeatureKind, GoldenColumn, GoldenRequest, GoldenValues, ValueKind};
 use polyscore::{Column, Fault, Model, Scorer, Values};
 use serde_json::{Map, Value};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 
 /// A column that owns its values.
 pub struct Owned {
@@ -87,6 +90,58 @@ pub fn views(columns: &[Owned]) -> Vec<Column<'_>> {
         views.push(Column { feature: column.feature, values, row_offsets: column.row_offsets.as_deref() });
     }
     views
+}
+
+/// Where requests come from.
+pub enum Source<'a> {
+    /// The golden requests of the model.
+    Golden,
+    /// A file with a line of JSON for each; `-` is standard input.
+    Lines(&'a str),
+    /// As many random ones, the same in every run.
+    Random { count: usize, candidates: usize },
+}
+
+/// The seed of random requests.
+const SEED: u64 = 1;
+
+/// Calls `f` with every request and its line or number, from 1 on. Returns what the requests are.
+pub fn for_each(
+    model: &Model,
+    source: Source<'_>,
+    mut f: impl FnMut(usize, Request) -> Result<(), String>,
+) -> Result<String, Failure> {
+    let path = match source {
+        Source::Golden => {
+            for (place, request) in model.golden_requests()?.into_iter().enumerate() {
+                let failure = |error| Failure(format!("golden request {}: {error}", place + 1));
+                f(place + 1, request.into()).map_err(failure)?;
+            }
+            return Ok("golden".to_owned());
+        }
+        Source::Random { count, candidates } => {
+            let mut values = fastrand::Rng::with_seed(SEED);
+            for number in 1..=count {
+                let request = random(model, candidates, &mut values);
+                f(number, request).map_err(|error| Failure(format!("random request {number}: {error}")))?;
+            }
+            return Ok(format!("random, {candidates} candidates each"));
+        }
+        Source::Lines(path) => path,
+    };
+    let input: Box<dyn BufRead> = match path {
+        "-" => Box::new(std::io::stdin().lock()),
+        path => Box::new(BufReader::new(File::open(path).map_err(|error| Failure(format!("{path}: {error}")))?)),
+    };
+    for (place, line) in input.lines().enumerate() {
+        let failure = |error: String| Failure(format!("line {}: {error}", place + 1));
+        let line = line.map_err(|error| failure(error.to_string()))?;
+        if !line.trim().is_empty() {
+            let request = parse(model, &line).map_err(failure)?;
+            f(place + 1, request).map_err(failure)?;
+        }
+    }
+    Ok(path.to_owned())
 }
 
 /// Reads a line. Errors begin with the JSON path of what is wrong.

@@ -19,7 +19,7 @@ const WIDTHS: [usize; 14] = [1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 48, 63, 64, 65];
 /// Rows around the strip of six and the tile.
 const ROWS: [usize; 16] = [1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 48, 65, 66, 67, 96, 131];
 
-const ELEMENTS: [Element; 3] = [Element::F32, Element::F16, Element::Bf16];
+const ELEMENTS: [Element; 5] = [Element::F32, Element::F16, Element::Bf16, Element::Int8, Element::Int4];
 
 const ACTIVATIONS: [Activation; 51] = [
     Activation::Identity,

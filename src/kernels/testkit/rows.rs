@@ -194,17 +194,30 @@ fn table(element: Element, rows: usize, width: usize) -> Vec<u8> {
         Element::F32 => (0..rows * width).flat_map(|place| value(place).to_le_bytes()).collect(),
         Element::F16 => (0..rows * width).flat_map(|place| half::f16::from_f32(value(place)).to_le_bytes()).collect(),
         Element::Bf16 => (0..rows * width).flat_map(|place| half::bf16::from_f32(value(place)).to_le_bytes()).collect(),
+        // Every byte, and with it every pair of halves, in an order of its own.
+        Element::Int8 | Element::Int4 => {
+            (0..element.row_bytes(rows * width)).map(|place| (place * 167) as u8).collect()
+        }
     }
+}
+
+/// A scale for each row, behind an odd byte: among them none, a denormal and one whose products are.
+fn scales(rows: usize) -> Vec<u8> {
+    let scale = |row: usize| [0.0, 1e-40, 1e-38, 0.007_3, 3.3].get(row).copied().unwrap_or(0.01 + paint(row).abs());
+    std::iter::once(0).chain((0..rows).flat_map(|row| scale(row).to_le_bytes())).collect()
 }
 
 #[test]
 fn gathers_have_the_bits_of_the_truth() {
+    let scales = scales(23);
     for element in ELEMENTS {
         for width in WIDTHS {
+            let width = if element == Element::Int4 { width.next_multiple_of(2) } else { width };
             let bytes = table(element, 23, width);
             // The first row begins at an odd address: tables are read unaligned.
             let shifted: Vec<u8> = std::iter::once(0).chain(bytes.iter().copied()).collect();
-            let table = Table { bytes: &shifted[1..], element, rows: 23, width };
+            let scales = if element.is_scaled() { &scales[1..] } else { &[] };
+            let table = Table { bytes: &shifted[1..], scales, element, rows: 23, width };
             let ids: Vec<u32> = (0..29).map(|i| (i * 7 + 22) % 23).collect();
             let output = span(1, width + 1, width);
             let start = memory(0, 2 + 29 * (width + 1));
@@ -217,4 +230,39 @@ fn gathers_have_the_bits_of_the_truth() {
             }
         }
     }
+}
+
+#[test]
+fn integers_of_every_value_are_widened_and_scaled() {
+    let scale = 0.3f32;
+    for kernels in Kernels::available() {
+        for (element, width) in [(Element::Int8, 256), (Element::Int4, 512)] {
+            let bytes: Vec<u8> = (0..=255).collect();
+            let table = Table { bytes: &bytes, scales: &scale.to_le_bytes(), element, rows: 1, width };
+            let mut memory = vec![GUARD; width + 1];
+            kernels.gather(&mut memory, table, &[0], span(0, width, width));
+            for (byte, values) in (0..=255u8).zip(memory.chunks(width / 256)) {
+                let integers = match element {
+                    Element::Int8 => vec![byte as i8],
+                    _ => vec![((byte << 4) as i8) >> 4, (byte as i8) >> 4],
+                };
+                let expected: Vec<f32> = integers.into_iter().map(|integer| f32::from(integer) * scale).collect();
+                assert_eq!(values, expected, "{} {element:?} {byte}", kernels.name());
+            }
+            assert_eq!(memory[width], GUARD);
+        }
+    }
+}
+
+#[test]
+fn tables_without_all_their_scales_are_refused() {
+    let gather = |scales: &[u8], element, width| {
+        let table = Table { bytes: &[0; 64], scales, element, rows: 4, width };
+        let kernels = Kernels::select(None).expect("a set");
+        let call = || kernels.gather(&mut [0.0; 16], table, &[0], span(0, width, width));
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_ok()
+    };
+    assert!(gather(&[0; 16], Element::Int8, 6) && gather(&[0; 16], Element::Int4, 6) && gather(&[], Element::F16, 6));
+    assert!(!gather(&[0; 15], Element::Int8, 6) && !gather(&[], Element::Int4, 6));
+    assert!(!gather(&[0; 16], Element::Int4, 5));
 }

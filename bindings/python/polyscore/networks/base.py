@@ -281,7 +281,9 @@ class Network(nn.Module):
         path: str | os.PathLike,
         golden: Sequence[Mapping[str, Any]] | None = None,
         dtype: str | None = None,
-        tolerance: float = 1e-5,
+        tolerance: float | None = None,
+        tables: str | None = None,
+        dense: str | None = None,
     ) -> None:
         """Writes the network as a model file; the arguments are those of `polyscore.export`.
 
@@ -289,7 +291,7 @@ class Network(nn.Module):
         them (norms without running statistics, always; anything else where the golden requests show it).
         """
         rows.check(self, golden or [])
-        export(self.description, self.state_dict(), path, golden, dtype, tolerance)
+        export(self.description, self.state_dict(), path, golden, dtype, tolerance, tables, dense)
 
     def probabilities(self, batch: Batch) -> dict[str, Tensor]:
         """Probabilities `[n]` of the tasks that the network predicts itself."""

@@ -33,6 +33,9 @@ class DomainLayers(nn.ModuleList):
 class Behaviour(nn.Module):
     """DFUB, eq. 9-12: self-attention over the history, its projections made of the target and the domain."""
 
+    # Layers whose weights are parts of computed ones.
+    computed = ("query", "key", "value")
+
     def __init__(self, inputs: int, width: int, network: Mapping[str, Any]):
         """`inputs` is the width of the history, `width` that of target and domain together."""
         super().__init__()
