@@ -24,7 +24,9 @@ FOLDER = HERE.parent / "build/bench"
 TABLE_STD = 0.5
 LOGIT_STD = 1.0
 REQUESTS = 64
-GOLDEN = 2
+# Golden requests and their candidates, unless the workload says otherwise: as many rows as errors are taken over, because what
+# chooses precisions by a bound has to see the largest errors.
+GOLDEN = (8, 512)
 # A large table repeats one block of this many rows: which numbers a row holds changes no time.
 BLOCK = 1 << 20
 
@@ -51,7 +53,7 @@ class Workload:
             self.data["rows"] = self.data["small_rows"]
         if quick:
             self.data["rows"] = 64 * (self.data["request_fields"] + self.data["item_fields"])
-            self.data |= {"candidates": [1, 7], "requests": 4}
+            self.data |= {"candidates": [1, 7], "requests": 4, "golden": [2, 16]}
         self.name, self.tasks = self.data["name"], self.data["tasks"]
         self.request_fields, self.item_fields = self.data["request_fields"], self.data["item_fields"]
         self.table = self.data.get("table", {"type": "f32", "is_shared": False})
@@ -208,7 +210,8 @@ def write(workload: Workload, path: pathlib.Path) -> None:
         tensors = {name: encode(name, value, None) for name, value in twin.state_dict().items() if is_kept(name)}
         tensors |= {name: (kind, shape, table.reshape(-1).view(np.uint8).data) for name, table in zip(names, stored)}
         description = workload.description | {"golden": {"tolerance": 1e-5, "requests": []}}
-        golden = [workload.request(generator, 16) for _ in range(GOLDEN)]
+        number, count = workload.data.get("golden", GOLDEN)
+        golden = [workload.request(generator, count) for _ in range(number)]
         for number, request in enumerate(golden):
             scenario, user, ads = workload.values(request)
             user = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in user.items()}
