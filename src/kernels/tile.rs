@@ -10,8 +10,8 @@
 //!             acc[row] = fma(x[row][k], w, acc[row])
 //!         out[row] = activation(addend + acc[row])
 //! ```
-//! Fewer panels than registers hold side by side have strips of 12 rows. One or two rows cannot hide the latency of FMA in one panel: they take several panels side by side. Weights are not
-//! prefetched: panels are read in order, and a prefetch made one row slower (reference figures: 10 to 45 %).
+//! Fewer panels than registers hold side by side have strips of 12 rows, and so have weights that are widened. One or two rows
+//! cannot hide the latency of FMA in one panel: they take several panels side by side. Weights are not prefetched: panels are read in order, and a prefetch made one row slower (reference figures: 10 to 45 %).
 //!
 //! Weights in bf16 and integers are multiplied in pairs and quadruples: [`super::dots`], in the same tiles.
 //!
@@ -403,14 +403,17 @@ pub(super) unsafe fn starts<L: Lanes, const R: usize, const P: usize>(
         match layer.start {
             Start::Zero => {}
             Start::Bias => {
-                for p in 0..P {
-                    let bias = L::load(layer.bias.as_ptr().add((panel + p) * PANEL));
-                    each_row!(r of R: starts[r][p] = bias);
+                let mut bias = [L::splat(0.0); P];
+                for (p, bias) in bias.iter_mut().enumerate() {
+                    *bias = L::load(layer.bias.as_ptr().add((panel + p) * PANEL));
                 }
+                each_row!(r of R: starts[r] = bias);
             }
             Start::Span(span) if (panel + P) * PANEL <= span.width => {
                 let from = memory.add(span.offset + row * span.stride + panel * PANEL);
-                each_row!(r of R: for p in 0..P { starts[r][p] = L::load(from.add(r * span.stride + p * PANEL)); });
+                each_row!(r of R: for (p, start) in starts[r].iter_mut().enumerate() {
+                    *start = L::load(from.add(r * span.stride + p * PANEL));
+                });
             }
             Start::Span(span) => {
                 let mut parts = starts;
@@ -483,8 +486,8 @@ unsafe fn store_activated<L: Lanes, const R: usize, const P: usize>(
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        each_row!(r of R: for p in 0..P {
-            activate_cheaply(activation, sums[r][p]).store(to.add(r * stride + p * PANEL));
+        each_row!(r of R: for (p, sum) in sums[r].iter().enumerate() {
+            activate_cheaply(activation, *sum).store(to.add(r * stride + p * PANEL));
         });
     }
 }
