@@ -13,7 +13,7 @@ use crate::pool::Pool;
 use crate::request::{Column, Slot, Values};
 use crate::scorer::Scorer;
 use crate::tuning::Tuning;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -490,5 +490,7 @@ fn choose_kernels(isa: Option<&str>) -> Result<&'static Kernels, Error> {
 /// A table may be larger than memory, so only tables that are small beside the dense weights are read whole at open.
 fn check_tables(store: &Store, tables: &[Option<TensorId>]) -> Result<(), Error> {
     const LARGEST: usize = 64 << 20;
-    tables.iter().flatten().try_for_each(|table| store.check_numbers(*table, LARGEST))
+    // Features may share a table.
+    let distinct: BTreeSet<TensorId> = tables.iter().flatten().copied().collect();
+    distinct.into_iter().try_for_each(|table| store.check_numbers(table, LARGEST))
 }

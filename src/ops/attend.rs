@@ -29,6 +29,11 @@ pub struct Attend {
 }
 
 impl Attend {
+    /// The f32 of scratch for keys of a width and so many positions.
+    pub fn scratch(width: usize, positions: usize) -> usize {
+        kernels::Attend::scratch(width, positions)
+    }
+
     pub(super) fn run(&self, context: &mut Context<'_>) {
         let Self { queries, keys, base, rows, scratch, output } = *self;
         let call = kernels::Attend { queries, keys, base, rows, scratch, output };

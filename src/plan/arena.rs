@@ -13,9 +13,8 @@
 
 use super::Stage;
 use crate::format::Description;
-use crate::kernels::Attend;
 use crate::network::graph::{Graph, Matrix, Node, Op, Value};
-use crate::ops::{Span, Weight};
+use crate::ops::{Attend, Span, Weight};
 use std::ops::Range;
 
 /// Rows start at a multiple of this many f32: 64 bytes.
