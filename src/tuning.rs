@@ -212,3 +212,68 @@ pub(crate) fn fill<E>(
     filled.levels = levels;
     Ok(filled)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Parts whose errors add up in squares: of each its errors by level, and what it saves.
+    struct Squares {
+        parts: Vec<(Vec<f64>, f64)>,
+        tried: usize,
+    }
+
+    impl Parts<()> for Squares {
+        fn saving(&self, part: usize, level: usize) -> Option<f64> {
+            let (errors, saving) = &self.parts[part];
+            let before = if level == 1 { 0.0 } else { errors[level - 2] };
+            (errors[level - 1] != before).then_some(*saving)
+        }
+
+        fn alone(&mut self, part: usize, level: usize) -> Result<f64, ()> {
+            self.tried += 1;
+            Ok(self.parts[part].0[level - 1])
+        }
+
+        fn figure(&mut self, levels: &[usize]) -> Result<f64, ()> {
+            self.tried += 1;
+            let error =
+                |((errors, _), level): (&(Vec<f64>, f64), &usize)| if *level == 0 { 0.0 } else { errors[level - 1] };
+            Ok(self.parts.iter().zip(levels).map(error).map(|error| error * error).sum::<f64>().sqrt())
+        }
+    }
+
+    fn filled(parts: &[(&[f64], f64)], start: &[usize]) -> (Vec<usize>, Option<f64>) {
+        let parts = parts.iter().map(|(errors, saving)| (errors.to_vec(), *saving)).collect();
+        let mut squares = Squares { parts, tried: 0 };
+        let found = fill(&mut squares, start.to_vec(), 3, 1.0).unwrap();
+        assert!(squares.figure(&found.levels).unwrap() <= 1.0);
+        if let Some(figure) = found.figure {
+            assert_eq!(squares.figure(&found.levels), Ok(figure));
+        }
+        (found.levels, found.figure)
+    }
+
+    #[test]
+    fn each_part_goes_as_far_as_the_bound_allows() {
+        let small: &[f64] = &[0.01, 0.02, 0.1];
+        let large: &[f64] = &[0.1, 0.8, 2.0];
+        assert_eq!(filled(&[(small, 1.0), (small, 1.0)], &[0, 0]).0, [3, 3]);
+        assert_eq!(filled(&[(small, 1.0), (large, 1.0)], &[0, 0]).0, [3, 2]);
+        assert_eq!(
+            filled(&[(large, 1.0), (small, 1.0), (large, 9.0)], &[0, 0, 0]).0,
+            [1, 3, 2],
+            "the one that saves more"
+        );
+        assert_eq!(filled(&[(&[5.0, 6.0, 7.0], 1.0), (small, 1.0)], &[0, 0]).0, [0, 3]);
+        assert_eq!(filled(&[(&[f64::NAN; 3], 1.0)], &[0]), (vec![0], None));
+        assert_eq!(filled(&[], &[]), (vec![], None));
+    }
+
+    #[test]
+    fn levels_that_are_the_same_cost_nothing_and_starts_are_kept() {
+        let skips: &[f64] = &[0.1, 0.1, 0.2];
+        assert_eq!(filled(&[(skips, 1.0), (&[0.0, 0.0, 0.5], 1.0)], &[0, 0]).0, [3, 3]);
+        assert_eq!(filled(&[(&[0.1, 0.2, 5.0], 1.0), (&[0.1, 0.2, 0.3], 1.0)], &[2, 0]).0, [2, 3]);
+    }
+}

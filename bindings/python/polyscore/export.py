@@ -30,9 +30,9 @@ NAMES = {
     np.dtype(np.int8): "I8",
     np.dtype(np.uint8): "U8",
 }
-TABLES, DENSE = ("f16", "int8", "int4"), ("f16", "int12", "int8")
+TABLES, DENSE = ("f16", "int8", "int4"), ("f16", "int16", "int12", "int8")
 # What the golden scores may be off by, where the caller does not say: dense layers of integers round their inputs too.
-TOLERANCES = {"int12": 5e-3, "int8": 5e-2}
+TOLERANCES = {"int16": 5e-3, "int12": 5e-3, "int8": 5e-2}
 STATISTICS = (".running_mean", ".running_var", ".norm.weight", ".norm.bias")
 
 
@@ -53,13 +53,13 @@ def export(
     """Writes `state_dict` (torch tensors or numpy arrays, by tensor name) as the model `description` to `path`.
 
     `dtype` "f16" or "bf16" rounds weights and tables; the statistics of norms stay f32. `tables` "f16", "int8" or "int4", and
-    `dense` "f16", "int12" or "int8", go before it for embedding tables and for the weights of linear layers of more than one
-    output, but for weights that others are computed of: integers with a scale per row, or per output. A table of an odd width is int8 where int4 is asked for. `polyscore
-    quantize` chooses such types by their measured error.
+    `dense` "f16", "int16", "int12" or "int8", go before it for embedding tables and for the weights of linear layers of more
+    than one output, but for weights that others are computed of: integers with a scale per row, or per output. A table of an
+    odd width is int8 where int4 is asked for. `polyscore quantize` chooses such types by their measured error.
 
     `golden` is a list of requests in the form of the command line's JSON lines; they are scored by the PyTorch twin in
     float64, with the weights as written, and must be reproduced within `tolerance` when the model is opened: 1e-5 if it is
-    not given, 5e-3 with dense int12 and 5e-2 with int8, whose layers round their inputs too.
+    not given, 5e-3 with dense int16 and int12, and 5e-2 with int8, whose layers round their inputs too.
     """
     for option, value, known in [("dtype", dtype, ("f32", "f16", "bf16")), ("tables", tables, TABLES), ("dense", dense, DENSE)]:
         if value is not None and value not in known:

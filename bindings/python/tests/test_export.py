@@ -124,14 +124,14 @@ def test_integers_score_as_the_twin_with_the_numbers_that_they_stand_for(tmp_pat
     description, path = zoo.describe(network, "norm"), tmp_path / "model.safetensors"
     golden = [zoo.request(seed, 5, description["features"]) for seed in range(3)]
     twin = zoo.twin(description)
-    for tables, dense in [("int8", None), ("int4", "int12"), ("f16", "int8"), (None, "f16")]:
+    for tables, dense in [("int8", "int16"), ("int4", "int12"), ("f16", "int8"), (None, "f16")]:
         twin.export(path, golden=golden, tables=tables, dense=dense, tolerance=1.0)
         length, tensors = header(path)
         kinds = {name: tensor["dtype"] for name, tensor in tensors.items() if name != "__metadata__"}
         assert ("U8" in {kind for name, kind in kinds.items() if name.startswith("embeddings.")}) == (tables == "int4")
-        expected = {None: None, "int12": "I16", "int8": "I8", "f16": "F16"}[dense]
+        expected = {"int16": "I16", "int12": "I16", "int8": "I8", "f16": "F16"}[dense]
         # ADL's weights are all computed: it has no layer that could hold integers.
-        assert expected is None or network == "adl" or expected in {kind for name, kind in kinds.items() if not name.startswith("embeddings.")}
+        assert network == "adl" or expected in {kind for name, kind in kinds.items() if not name.startswith("embeddings.")}
         # In f32 a layer is that of the twin, whose weights are what the integers stand for.
         info = polyscore.Model(path, precision="f32", max_error=2e-5).info()
         assert info["golden_requests"] == 3 and info["copied_bytes"] == 0
@@ -143,7 +143,7 @@ def test_integers_score_as_the_twin_with_the_numbers_that_they_stand_for(tmp_pat
 def test_scales_have_the_least_error_of_all_that_are_tried():
     values = np.random.default_rng(1).standard_normal((300, 16)).astype(np.float32)
     values[0] = 0.0
-    for kind, share in [("int4", 0.9), ("int8", 0.9), ("int12", 1.0)]:
+    for kind, share in [("int4", 0.9), ("int8", 0.9), ("int12", 1.0), ("int16", 1.0)]:
         whole, scales = integers.quantize(values, kind)
         largest = integers.LARGEST[kind]
         assert np.abs(whole).max() <= largest and scales.dtype == np.float32 and scales[0] == 0.0
@@ -157,7 +157,7 @@ def test_types_that_are_not_known_are_refused(tmp_path):
     description = zoo.describe("esmm", "plain")
     state = zoo.twin(description).state_dict()
     for options, message in [({"tables": "int12"}, "tables: `int12` is not f16, int8 or int4"),
-                             ({"dense": "int4"}, "dense: `int4` is not f16, int12 or int8")]:
+                             ({"dense": "int4"}, "dense: `int4` is not f16, int16, int12 or int8")]:
         with pytest.raises(polyscore.ExportError, match=message):
             polyscore.export(description, state, tmp_path / "model.safetensors", **options)
     assert os.listdir(tmp_path) == []

@@ -414,7 +414,7 @@ fn source_name(source: &str) -> String {
 
 /// The report as `inspect` and `quantize` print it.
 pub fn to_text(report: &Value) -> String {
-    let number = |value: &Value| value.as_f64().map_or("-".to_owned(), |value| format!("{value:.2e}"));
+    let number = |value: &Value| value.as_f64().map_or("-".to_owned(), |value| format!("{:.2e}", value + 0.0));
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let count = |value: &Value| value.as_u64().unwrap_or(0);
     let requests = &report["requests"];
