@@ -36,7 +36,10 @@ mod present {
     use std::arch::x86_64::*;
     use std::mem::transmute;
 
-    kernel_set! { "avx512", Avx512, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", "6x64" }
+    kernel_set! {
+        "avx512", Avx512, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni",
+        ["6x64", "12x32", "6x32", "6x64", "6x64"]
+    }
 
     pub fn is_available() -> bool {
         is_x86_feature_detected!("avx2")

@@ -42,12 +42,13 @@ pub(super) struct Functions {
     pub spin: unsafe fn(usize) -> usize,
 }
 
-/// The table of a set: every kernel of `lanes`, `tile` and the like over its lanes, compiled with its features.
+/// The table of a set: every kernel of `lanes`, `tile` and the like over its lanes, compiled with its features. The tiles, rows by
+/// outputs, are those of f32, f16, bf16, int12 and int16, and int8.
 macro_rules! kernel_set {
-    ($set:literal, $lanes:ty, $features:literal, $tile:literal) => {
+    ($set:literal, $lanes:ty, $features:literal, $tiles:tt) => {
         pub const FUNCTIONS: $crate::kernels::list::Functions = {
             use $crate::kernels::*;
-            kernel_set! { @table $set, $lanes, $features, $tile;
+            kernel_set! { @table $set, $lanes, $features, $tiles;
                 tile::dense(memory: &mut [f32], rows: usize, call: &Dense<'_>);
                 dots::pairs(memory: &mut [f32], rows: usize, call: &Dense<'_>);
                 lanes::unary(memory: &mut [f32], rows: usize, activation: Activation, input: Span, output: Span);
@@ -86,7 +87,8 @@ macro_rules! kernel_set {
             }
         };
     };
-    (@table $set:literal, $lanes:ty, $features:literal, $tile:literal;
+    (@table $set:literal, $lanes:ty, $features:literal,
+     [$f32:literal, $f16:literal, $bf16:literal, $words:literal, $bytes:literal];
      $($module:ident::$name:ident($($argument:ident: $type:ty),*) $(-> $out:ty)?;)*) => {{
         $(
             #[target_feature(enable = $features)]
@@ -99,12 +101,12 @@ macro_rules! kernel_set {
             name: $set,
             has_planes: false,
             dense_names: [
-                [concat!($set, "-f32-1x64"), concat!($set, "-f32-", $tile)],
-                [concat!($set, "-f32f16f32-1x64"), concat!($set, "-f32f16f32-", $tile)],
-                [concat!($set, "-bf16-1x64"), concat!($set, "-bf16-", $tile)],
-                [concat!($set, "-int12-1x64"), concat!($set, "-int12-", $tile)],
-                [concat!($set, "-int16-1x64"), concat!($set, "-int16-", $tile)],
-                [concat!($set, "-int8-1x64"), concat!($set, "-int8-", $tile)],
+                [concat!($set, "-f32-1x64"), concat!($set, "-f32-", $f32)],
+                [concat!($set, "-f32f16f32-1x64"), concat!($set, "-f32f16f32-", $f16)],
+                [concat!($set, "-bf16-1x64"), concat!($set, "-bf16-", $bf16)],
+                [concat!($set, "-int12-1x64"), concat!($set, "-int12-", $words)],
+                [concat!($set, "-int16-1x64"), concat!($set, "-int16-", $words)],
+                [concat!($set, "-int8-1x64"), concat!($set, "-int8-", $bytes)],
             ],
             $($name,)*
         }
