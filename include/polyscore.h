@@ -116,6 +116,12 @@ typedef struct polyscore_open_options {
      for all scorers; if not, each scorer keeps, within this budget, those it used last. 1 keeps none.
      */
     uint64_t scenario_bytes;
+    /*
+     Bytes for product tables: of single ids of the request with few rows, the share that each row has in the first layers is
+     computed at open. They save reading the weights of these fields, and change scores by what f32 sums round. 0: 16 MiB.
+     1 makes none.
+     */
+    uint64_t product_bytes;
 } polyscore_open_options;
 
 /*
@@ -221,6 +227,10 @@ typedef struct polyscore_model_info {
      1 if each scorer keeps those of the scenarios it used last; 0 if the model keeps all of them.
      */
     uint32_t kept_per_scorer;
+    /*
+     Bytes of product tables.
+     */
+    uint64_t product_bytes;
 } polyscore_model_info;
 
 /*

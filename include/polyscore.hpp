@@ -151,6 +151,7 @@ struct Options {
     double max_error = 0.0;
     std::uint64_t max_bytes = 0;
     std::uint64_t scenario_bytes = 0;
+    std::uint64_t product_bytes = 0;
 };
 
 // Columns of one call: borrowed views, so the arrays must outlive the call. Reused by `clear()`, it does not allocate.
@@ -389,6 +390,7 @@ class Model {
         raw.max_error = options.max_error;
         raw.max_bytes = options.max_bytes;
         raw.scenario_bytes = options.scenario_bytes;
+        raw.product_bytes = options.product_bytes;
         Error error;
         polyscore_model *handle = nullptr;
         if (polyscore_model_open(path, &raw, &handle, error.raw()) != POLYSCORE_OK) return error;

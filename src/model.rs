@@ -46,6 +46,9 @@ pub struct OpenOptions {
     /// Bytes for values that depend on the scenario alone. If those of all scenarios fit, they are computed at open and
     /// shared; if not, each scorer computes them on first use and keeps, within this budget, the most recently used ones.
     pub scenario_bytes: usize,
+    /// Bytes for product tables: of single ids of the request with few rows, the share that each row has in the first layers is
+    /// computed at open. They save reading the weights of these fields, and change scores by what f32 sums round.
+    pub product_bytes: usize,
 }
 
 impl Default for OpenOptions {
@@ -63,6 +66,7 @@ impl Default for OpenOptions {
             max_bytes: store.max_bytes,
             max_header_bytes: store.max_header_bytes,
             scenario_bytes: 64 << 20,
+            product_bytes: 16 << 20,
         }
     }
 }
@@ -89,6 +93,8 @@ pub struct Footprint {
     pub copied_bytes: u64,
     /// Bytes of packed dense weights.
     pub packed_bytes: u64,
+    /// Bytes of product tables.
+    pub product_bytes: u64,
     /// Bytes kept for the model: values that depend on it alone.
     pub model_bytes: u64,
     /// Bytes kept for all scenarios; 0 where each scorer keeps its own.
@@ -149,8 +155,8 @@ impl Source {
     /// The model, its golden requests not yet replayed.
     pub fn model(&self, options: &OpenOptions) -> Result<Model, Error> {
         let Self { store, description, tables, graph, roles, kernels, .. } = self;
-        let OpenOptions { precision, split, tile, .. } = *options;
-        let plan_options = PlanOptions { precision, layers: options.layers.clone(), split, tile };
+        let OpenOptions { precision, split, tile, product_bytes, .. } = *options;
+        let plan_options = PlanOptions { precision, layers: options.layers.clone(), split, tile, product_bytes };
         let mut plan = Plan::new(description, store, tables, graph, kernels, &plan_options)?;
         let slots: Vec<Slot> = description.features.iter().map(Slot::of).collect();
         let kept = KeptValues::compute(&plan, store, &slots, description.scenario_rows, options.scenario_bytes)?;
@@ -384,6 +390,7 @@ impl Model {
             mapped_bytes: store.mapped_bytes(),
             copied_bytes: store.copied_bytes(),
             packed_bytes: plan.packed_bytes() as u64,
+            product_bytes: plan.product_bytes() as u64,
             model_bytes: plan.model_bytes() as u64,
             scenario_bytes: kept.scenario_bytes() as u64,
             scratch_bytes: Scratch::bytes(&self.inner.sources()) as u64,

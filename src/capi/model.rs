@@ -44,6 +44,10 @@ pub struct polyscore_open_options {
     /// Bytes for values that depend on the scenario alone. 0: 64 MiB. If those of all scenarios fit, the model keeps them
     /// for all scorers; if not, each scorer keeps, within this budget, those it used last. 1 keeps none.
     pub scenario_bytes: u64,
+    /// Bytes for product tables: of single ids of the request with few rows, the share that each row has in the first layers is
+    /// computed at open. They save reading the weights of these fields, and change scores by what f32 sums round. 0: 16 MiB.
+    /// 1 makes none.
+    pub product_bytes: u64,
 }
 
 /// What a model is.
@@ -88,6 +92,8 @@ pub struct polyscore_model_info {
     pub kept_scenarios: u32,
     /// 1 if each scorer keeps those of the scenarios it used last; 0 if the model keeps all of them.
     pub kept_per_scorer: u32,
+    /// Bytes of product tables.
+    pub product_bytes: u64,
 }
 
 /// What a feature takes.
@@ -200,6 +206,9 @@ fn options(given: Option<polyscore_open_options>) -> Result<OpenOptions, Failure
     }
     if given.scenario_bytes != 0 {
         options.scenario_bytes = usize::try_from(given.scenario_bytes).unwrap_or(usize::MAX);
+    }
+    if given.product_bytes != 0 {
+        options.product_bytes = usize::try_from(given.product_bytes).unwrap_or(usize::MAX);
     }
     Ok(options)
 }
@@ -362,6 +371,7 @@ pub unsafe extern "C" fn polyscore_model_info_get(
             scenario_bytes: footprint.scenario_bytes,
             kept_scenarios,
             kept_per_scorer,
+            product_bytes: footprint.product_bytes,
         };
         write_text(&mut info.isa, model.plan().isa());
         write_text(&mut info.name, description.name.as_deref().unwrap_or_default());

@@ -637,7 +637,7 @@ pub unsafe fn gather_pooled<L: Lanes>(
             for (column, count) in chunks(output.width) {
                 let mut pooled = L::splat(0.0);
                 for (place, id) in ids[start..end].iter().enumerate() {
-                    if let Some(next) = ids.get(start + place + AHEAD) {
+                    if let Some(next) = ids.get(start + place + AHEAD).filter(|_| column == 0) {
                         prefetch_row::<L>(table, *next);
                     }
                     let x = read_table::<L>(table, *id, column, count);
@@ -651,6 +651,28 @@ pub unsafe fn gather_pooled<L: Lanes>(
                     pooled = pooled.div(L::splat((end - start) as f32));
                 }
                 write(pooled, memory.add(output.offset + row * output.stride + column), count);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`super::list::Functions`].
+#[inline(always)]
+pub unsafe fn sum_rows<L: Lanes>(memory: &mut [f32], table: Table<'_>, ids: &[u32], output: Span) {
+    // SAFETY: ids are rows of the table and the output row lies in a checked span.
+    unsafe {
+        let out = memory.as_mut_ptr().add(output.offset);
+        for (column, count) in chunks(output.width) {
+            write(L::splat(0.0), out.add(column), count);
+        }
+        for (place, id) in ids.iter().enumerate() {
+            let next = *ids.get(place + 1).unwrap_or(id) as usize;
+            let next = table.bytes.as_ptr().add(next * table.element.row_bytes(table.width));
+            for (column, count) in chunks(output.width) {
+                L::prefetch(next.add(table.element.row_bytes(column)));
+                let sum = read::<L>(out.add(column), count).add(read_table::<L>(table, *id, column, count));
+                write(sum, out.add(column), count);
             }
         }
     }

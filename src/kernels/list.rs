@@ -32,6 +32,7 @@ pub(super) struct Functions {
     pub copy: unsafe fn(&mut [f32], usize, Span, Span),
     pub gather: unsafe fn(&mut [f32], Table<'_>, &[u32], Span),
     pub gather_pooled: unsafe fn(&mut [f32], Table<'_>, &[u32], &[u32], Pooling, Span),
+    pub sum_rows: unsafe fn(&mut [f32], Table<'_>, &[u32], Span),
     pub pool: unsafe fn(&mut [f32], usize, Span, Option<Span>, usize, bool, Span),
     pub softmax_down: unsafe fn(&mut [f32], usize, Span, Span),
     pub attend: unsafe fn(&mut [f32], usize, &Attend),
@@ -71,6 +72,7 @@ macro_rules! kernel_set {
                     memory: &mut [f32], table: Table<'_>, ids: &[u32], row_offsets: &[u32], pooling: Pooling,
                     output: Span
                 );
+                lanes::sum_rows(memory: &mut [f32], table: Table<'_>, ids: &[u32], output: Span);
                 lanes::pool(
                     memory: &mut [f32], positions: usize, input: Span, weights: Option<Span>, groups: usize,
                     is_mean: bool, output: Span
@@ -402,6 +404,14 @@ impl Kernels {
         check_output(memory, row_offsets.len() - 1, output);
         // SAFETY: the CPU has the set (`select`); the span, the table, all ids and offsets were checked above.
         unsafe { (self.functions.gather_pooled)(memory, table, ids, row_offsets, pooling, output) }
+    }
+
+    /// `output = sum_i table[ids[i]]` in one row, in listed order; no ids give zeros. For few rows that are wide.
+    pub fn sum_rows(&self, memory: &mut [f32], table: Table<'_>, ids: &[u32], output: Span) {
+        check_table(table, ids, output);
+        check_output(memory, 1, output);
+        // SAFETY: the CPU has the set (`select`); the span, the table and all ids were checked above.
+        unsafe { (self.functions.sum_rows)(memory, table, ids, output) }
     }
 
     /// `output[g, j] = sum_i weights[i, g] * input[i, g, j]` over `positions` rows, i ascending by FMA, for as many equal

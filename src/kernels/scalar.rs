@@ -35,6 +35,7 @@ pub(super) const FUNCTIONS: Functions = Functions {
     copy,
     gather,
     gather_pooled,
+    sum_rows,
     pool,
     softmax_down,
     attend,
@@ -399,6 +400,10 @@ fn gather_pooled(
             };
         }
     }
+}
+
+fn sum_rows(memory: &mut [f32], table: Table<'_>, ids: &[u32], output: Span) {
+    gather_pooled(memory, table, ids, &[0, ids.len() as u32], Pooling::Sum, output);
 }
 
 fn pool(

@@ -37,6 +37,7 @@ pub(super) const FUNCTIONS: Functions = Functions {
     copy: lanes::copy::<Portable>,
     gather: lanes::gather::<Portable>,
     gather_pooled: lanes::gather_pooled::<Portable>,
+    sum_rows: lanes::sum_rows::<Portable>,
     pool: lanes::pool::<Portable>,
     softmax_down: lanes::softmax_down::<Portable>,
     attend: attend::attend::<Portable>,

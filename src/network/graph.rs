@@ -65,6 +65,23 @@ pub struct Columns {
     pub terms: Vec<(usize, bool)>,
 }
 
+/// A single id of the request, and the table of its embedding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    pub slot: usize,
+    pub table: TensorId,
+}
+
+/// A layer with product tables: for each field the columns that it meets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TabulatedLayer {
+    pub layer: Layer,
+    pub columns: Vec<Columns>,
+    pub outputs: usize,
+    /// Whether the sum begins with the bias, and not with 0.
+    pub has_bias: bool,
+}
+
 /// Products of matrices, one for each of `batch`: `[height, inner]` by `[inner, columns]`, or by `[columns, inner]` if the
 /// right one is transposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +112,8 @@ pub enum Op {
     Feature(usize),
     /// The embedding of an id feature in another table than its own, which has at least as many rows.
     Embedding { slot: usize, table: TensorId },
+    /// The sum of the products of `fields` in each layer, layer by layer: made by `plan/tabulate`.
+    Tabulated { fields: Vec<Field>, layers: Vec<TabulatedLayer> },
     /// The rows of an id feature as numbers.
     RowNumbers(usize),
     /// The embeddings of a feature of kind `sequence`, a row per position of its group of equally long sequences.
@@ -174,6 +193,7 @@ impl Op {
         match self {
             Op::Feature(_)
             | Op::Embedding { .. }
+            | Op::Tabulated { .. }
             | Op::RowNumbers(_)
             | Op::Sequence { .. }
             | Op::Scenario(_)

@@ -70,7 +70,7 @@ pub fn complete_rates(graph: &Graph, features: &[Rate], rates: &mut Vec<Rate>) {
     for node in &graph.nodes[rates.len()..] {
         let rate = match &node.op {
             Op::Feature(slot) | Op::Embedding { slot, .. } | Op::RowNumbers(slot) => features[*slot],
-            Op::Sequence { .. } => Rate::Request,
+            Op::Sequence { .. } | Op::Tabulated { .. } => Rate::Request,
             Op::Scenario(_) | Op::ScenarioOneHot => Rate::Scenario,
             op => op.inputs().into_iter().map(|value| rates[value.0]).fold(Rate::Model, Rate::join),
         };

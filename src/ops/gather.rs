@@ -159,7 +159,12 @@ impl RowNumbers {
 }
 
 /// Gives `find` the counters of a feature, or some that nobody reads.
-fn count(all: &mut [FeatureCounters], feature: usize, is_counted: bool, find: impl FnOnce(&mut FeatureCounters)) {
+pub(super) fn count(
+    all: &mut [FeatureCounters],
+    feature: usize,
+    is_counted: bool,
+    find: impl FnOnce(&mut FeatureCounters),
+) {
     match is_counted {
         true => find(&mut all[feature]),
         false => find(&mut FeatureCounters::default()),

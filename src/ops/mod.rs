@@ -23,13 +23,14 @@ mod pool;
 mod reduce;
 mod scenario;
 mod softmax;
+mod tabulated;
 #[cfg(test)]
 mod testkit;
 mod transform;
 mod view;
 
 pub use crate::kernels::{
-    Activation, Combine, Element, Kernels, NOWHERE, Panels, Pooling, Rare, Reduce, Rows, Span, Start, Weight,
+    Activation, Combine, Element, Kernels, NOWHERE, Panels, Pooling, Rare, Reduce, Rows, Span, Start, Table, Weight,
 };
 pub use attend::{Attend, SoftmaxDown};
 pub use block::{Enter, Leave};
@@ -50,6 +51,7 @@ pub use pool::Pool;
 pub use reduce::Reduce as Reduction;
 pub use scenario::{OneHot, Stored};
 pub use softmax::{Argmax, Softmax};
+pub use tabulated::{Tabulated, TabulatedField};
 pub use transform::{FeatureCounters, Lookup, Mapping, Scaling};
 pub use view::View;
 
@@ -120,7 +122,10 @@ macro_rules! operations {
 
             /// Whether it reads the columns of the call.
             pub fn reads_columns(&self) -> bool {
-                matches!(self, Operation::Gather(_) | Operation::RowNumbers(_) | Operation::Load(_))
+                matches!(
+                    self,
+                    Operation::Gather(_) | Operation::Tabulated(_) | Operation::RowNumbers(_) | Operation::Load(_)
+                )
             }
 
             /// Computes the operation for the rows of `context`.
@@ -135,6 +140,7 @@ macro_rules! operations {
 
 operations! {
     Gather => "gather",
+    Tabulated => "products",
     RowNumbers => "rows",
     Load => "load",
     Stored => "stored",

@@ -1,18 +1,18 @@
 //! From the graph to steps: each node becomes an operation with its spans, packed weights and kernel.
 
 use super::arena::{Arena, block_ends};
-use super::pack::{affine, element, pack};
+use super::pack::{Folded, affine, element};
 use super::schedule::Scheduled;
 use super::{Placed, Stage, Step, StepRows};
 use crate::error::{Error, ErrorKind};
 use crate::format::{self, DenseTransform, Description, FeatureKind, RowTransform, Store, TensorId, Vocabulary};
 use crate::network::Rate;
-use crate::network::graph::{self, Matrices, Matrix, Node, Op, Pool as Pooled, Value};
+use crate::network::graph::{self, Matrices, Matrix, Node, Op, Pool as Pooled, TabulatedLayer, Value};
 use crate::ops::{
     Affine, Argmax, Attend, Choose, Combination, Combine, Copy, Dense, Dots, Enter, Find, Gather, Generated,
     Interleave, Kept, Kernels, LayerNorm, Leave, Load, Lookup, Mapping, MatMul, Mixture, NOWHERE, Normalize, OneHot,
-    Operation, PerRow, Pick, Pool, Pooling, Reduction, RowNumbers, Scaling, Scores, Softmax, SoftmaxDown, Span, Spread,
-    Start, Stored, TopK, Unary, View, Weight,
+    Operation, Panels, PerRow, Pick, Pool, Pooling, Reduction, RowNumbers, Scaling, Scores, Softmax, SoftmaxDown, Span,
+    Spread, Start, Stored, Table, Tabulated, TabulatedField, TopK, Unary, View, Weight,
 };
 
 /// What lowering reads.
@@ -123,6 +123,7 @@ impl Lowering<'_> {
             }
             Op::Feature(slot) | Op::Sequence { slot, .. } => self.feature(*slot, index, output)?,
             Op::Embedding { slot, table } => self.embedding(*slot, *table, index, output)?,
+            Op::Tabulated { fields, layers } => self.tabulated(fields, layers, index, output)?,
             Op::RowNumbers(slot) => {
                 let (_, lookup) = self.table(*slot)?;
                 let (feature, is_counted) = (*slot, self.is_first(*slot, index));
@@ -302,7 +303,8 @@ impl Lowering<'_> {
                     Matrix::Layer(layer, columns) => {
                         let typed = || Error::new(ErrorKind::Internal, &node.name, "has no type of weights");
                         let weight_type = self.weights[index].ok_or_else(typed)?;
-                        let weights = pack(self.store, layer, columns, outputs, weight_type, self.kernels)?;
+                        let folded = Folded::read(self.store, layer, outputs)?;
+                        let weights = folded.pack(columns, weight_type, self.kernels)?;
                         let rows = if self.plan.stages[index] == Stage::Candidate { self.tile } else { groups };
                         let kernel = self.kernels.dense_name(weights.weight_type(), rows).to_owned();
                         let bytes = weights.bytes();
@@ -377,6 +379,48 @@ impl Lowering<'_> {
         })
     }
 
+    /// The product tables of `fields` in `layers`.
+    fn tabulated(
+        &self,
+        fields: &[graph::Field],
+        layers: &[TabulatedLayer],
+        index: usize,
+        output: Span,
+    ) -> Result<Lowered, Error> {
+        let folded = layers.iter().map(|of| Folded::read(self.store, &of.layer, of.outputs));
+        let folded = folded.collect::<Result<Vec<Folded<'_>>, Error>>()?;
+        let mut rows = 0;
+        let mut looked_up = Vec::with_capacity(fields.len());
+        let mut factors = Vec::with_capacity(fields.len());
+        for (place, field) in fields.iter().enumerate() {
+            let (_, lookup) = self.table(field.slot)?;
+            let pack = |(of, folded): (&TabulatedLayer, &Folded<'_>)| {
+                folded.pack(std::slice::from_ref(&of.columns[place]), Weight::F32, self.kernels)
+            };
+            let panels = layers.iter().zip(&folded).map(pack).collect::<Result<Vec<Panels>, Error>>()?;
+            let tensor = self.store.tensor(field.table);
+            let scales = self.store.scale(field.table).map_or(&[][..], |scale| self.store.tensor(scale).bytes);
+            let (element, width) = (element(&tensor)?, tensor.table_width());
+            factors.push((Table { bytes: tensor.bytes, scales, element, rows: lookup.rows, width }, panels));
+            let (feature, first, is_counted) = (field.slot, rows as u32, self.is_first(field.slot, index));
+            rows += lookup.rows;
+            looked_up.push(TabulatedField { feature, lookup, first, is_counted });
+        }
+        let biases = layers.iter().zip(folded).map(|(of, folded)| match of.has_bias {
+            true => folded.bias,
+            false => vec![0.0; of.outputs],
+        });
+        let constant = biases.collect::<Vec<Vec<f32>>>().concat();
+        let shape = format!("{rows}x{}", output.width);
+        let Some(table) = Tabulated::table(self.kernels, factors.into_iter(), rows, &constant) else {
+            let detail = format!("the product tables, {shape} f32, cannot be reserved");
+            return Err(Error::new(ErrorKind::OutOfMemory, "product_bytes", detail));
+        };
+        let bytes = table.len();
+        let operation = Operation::Tabulated(Tabulated { fields: looked_up, table, output });
+        Ok(Lowered { bytes, ..self.plain(operation, shape) })
+    }
+
     /// The bytes of a table and of the scales of its rows.
     fn table_bytes(&self, table: TensorId) -> usize {
         let scales = self.store.scale(table).map_or(0, |scale| self.store.tensor(scale).bytes.len());
@@ -391,10 +435,11 @@ impl Lowering<'_> {
 
     /// Whether no node before reads the same feature: unusual values are counted once.
     fn is_first(&self, slot: usize, index: usize) -> bool {
-        let reads = |node: &Node| match node.op {
+        let reads = |node: &Node| match &node.op {
             Op::Feature(of) | Op::RowNumbers(of) | Op::Embedding { slot: of, .. } | Op::Sequence { slot: of, .. } => {
-                of == slot
+                *of == slot
             }
+            Op::Tabulated { fields, .. } => fields.iter().any(|field| field.slot == slot),
             _ => false,
         };
         !self.plan.graph.nodes[..index].iter().any(reads)

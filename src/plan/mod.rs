@@ -5,6 +5,7 @@
 //! | `fold` | batch norms over linear layers | layers that carry them |
 //! | `split` | linear layers over mixed rates | partial products, each at its own rate |
 //! | `prune` | all values | those that a task needs, marked with the tasks |
+//! | `tabulate` | products of single ids of the request | sums of rows of product tables |
 //! | `fuse` | activations over products | epilogues |
 //! | `schedule` | nodes | their order: free of the scenario first, positions in blocks |
 //! | `arena` | values | spans of one memory, with a lifetime each |
@@ -21,6 +22,7 @@ mod prune;
 mod rewrite;
 mod schedule;
 mod split;
+mod tabulate;
 
 pub use arena::Regions;
 pub use pack::Precision;
@@ -37,6 +39,7 @@ use schedule::{Scheduled, schedule};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
+use tabulate::{Tables, tabulate};
 
 /// Candidates per tile, where that is chosen. In small tiles the intermediate values stay in the second-level cache, large ones
 /// read the weights less often.
@@ -80,6 +83,8 @@ pub struct PlanOptions {
     pub split: bool,
     /// Candidates per tile; 0: the largest of [`TILES`] with which a scorer's memory stays small.
     pub tile: usize,
+    /// The most bytes of product tables.
+    pub product_bytes: usize,
 }
 
 /// The rows of a step.
@@ -151,7 +156,7 @@ pub struct Plan {
     pub(crate) regions: Regions,
     /// The slots of each group of sequences.
     pub(crate) sequences: Vec<Vec<usize>>,
-    /// The most ids of a row that is no bag.
+    /// The most ids that a step other than one of bags finds for a row.
     pub(crate) longest: usize,
     pub(crate) has_bags: bool,
     task_names: Vec<String>,
@@ -174,6 +179,8 @@ impl Plan {
         let factors = prune::factors(&description.tasks);
         let graph = split::split(&fold::fold(graph), &features);
         let (graph, _) = prune::prune(&graph, &factors);
+        let model = Tables { description, store, tables, rates: &features };
+        let graph = tabulate(&graph, &model, options.product_bytes);
         let (graph, tasks) = prune::prune(&fuse::fuse(&graph), &factors);
 
         let rates = rates(&graph, &features);
@@ -235,7 +242,12 @@ impl Plan {
                 steps.partition_point(|step| key(step) < wanted)..steps.partition_point(|step| key(step) <= wanted)
             })
         });
-        let (stages, steps) = steps.into_iter().unzip();
+        let (stages, steps): (Vec<Stage>, Vec<Step>) = steps.into_iter().unzip();
+        let fields = steps.iter().map(|step| match &step.operation {
+            Operation::Tabulated(tabulated) => tabulated.fields.len(),
+            _ => 0,
+        });
+        let fields = fields.max().unwrap_or(0);
         let sequences = description.sequences();
         Ok(Plan {
             steps,
@@ -245,7 +257,7 @@ impl Plan {
             kernels,
             tile,
             regions: arena.regions,
-            longest: description.features.iter().map(most_ids).max().unwrap_or(0),
+            longest: description.features.iter().map(most_ids).max().unwrap_or(0).max(fields + 1),
             sequences,
             has_bags: description.features.iter().any(|feature| matches!(feature.kind, FeatureKind::Ids { .. })),
             task_names: description.tasks.iter().map(|task| task.name.clone()).collect(),
@@ -289,6 +301,14 @@ impl Plan {
     /// Bytes of packed dense weights.
     pub fn packed_bytes(&self) -> usize {
         self.steps().filter(|(_, step)| matches!(step.operation, Operation::Dense(_))).map(|(_, step)| step.bytes).sum()
+    }
+
+    /// Bytes of product tables.
+    pub fn product_bytes(&self) -> usize {
+        self.steps()
+            .filter(|(_, step)| matches!(step.operation, Operation::Tabulated(_)))
+            .map(|(_, step)| step.bytes)
+            .sum()
     }
 
     /// Bytes of values that depend on the scenario alone, for each scenario.
@@ -396,7 +416,10 @@ fn last_layers(graph: &Graph) -> Vec<bool> {
 
 /// Features are read at their own stage; without the split, everything else that changes with a request runs per candidate.
 fn stage(op: &Op, rate: Rate, options: &PlanOptions) -> Stage {
-    let is_input = matches!(op, Op::Feature(_) | Op::Embedding { .. } | Op::RowNumbers(_) | Op::Sequence { .. });
+    let is_input = matches!(
+        op,
+        Op::Feature(_) | Op::Embedding { .. } | Op::Tabulated { .. } | Op::RowNumbers(_) | Op::Sequence { .. }
+    );
     match rate {
         Rate::Model => Stage::Model,
         Rate::Scenario => Stage::Scenario,

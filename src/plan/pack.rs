@@ -83,91 +83,115 @@ enum Stored {
     Integers(Vec<i16>, Vec<f32>),
 }
 
-impl Stored {
-    fn read(store: &Store, layer: &Layer) -> Result<Stored, Error> {
-        let tensor = store.tensor(layer.weight);
-        match store.scale(layer.weight) {
-            Some(scale) => Ok(Stored::Integers(tensor.to_integers()?, store.tensor(scale).to_f32()?)),
-            None => tensor.to_f32().map(Stored::Floats),
-        }
-    }
+/// A layer as the file has it, and the norms that it carries.
+pub struct Folded<'a> {
+    tensor: Tensor<'a>,
+    layer: &'a Layer,
+    stored: Stored,
+    inputs: usize,
+    /// With what the shifts of the norms add to it.
+    pub bias: Vec<f32>,
+    input_scale: Option<Vec<f64>>,
+    scale: Option<Vec<f64>>,
 }
 
-/// Packs `columns` of a layer of `outputs` outputs. Stored integers are packed as they are, if the type holds them and they are
-/// not summed or multiplied by factors of their inputs; a factor of an output becomes one of its scale.
-pub fn pack(
-    store: &Store,
-    layer: &Layer,
-    columns: &[Columns],
-    outputs: usize,
-    weights: Weight,
-    kernels: &Kernels,
-) -> Result<Panels, Error> {
-    let tensor = store.tensor(layer.weight);
-    let weight = Stored::read(store, layer)?;
-    let inputs = tensor.shape[usize::from(!layer.is_transposed)];
-    let place = |output: usize, input: usize| match layer.is_transposed {
-        false => output * inputs + input,
-        true => input * outputs + output,
-    };
-    let stored = |output: usize, input: usize| match &weight {
-        Stored::Floats(values) => values[place(output, input)],
-        Stored::Integers(integers, scales) => f32::from(integers[place(output, input)]) * scales[output],
-    };
-    let mut bias = match layer.bias {
-        Some(id) => store.tensor(id).to_f32()?,
-        None => vec![0.0; outputs],
-    };
-    let input_norm = layer.input_norm.as_ref().map(|norm| affine(store, norm)).transpose()?;
-    let norm = layer.norm.as_ref().map(|norm| affine(store, norm)).transpose()?;
-    if input_norm.is_some() || norm.is_some() {
-        for (output, bias) in bias.iter_mut().enumerate() {
-            let mut folded = f64::from(*bias);
+impl<'a> Folded<'a> {
+    /// Reads a layer of `outputs` outputs.
+    ///
+    /// # Errors
+    /// `Tensor` for a type that is no layer's.
+    pub fn read(store: &'a Store, layer: &'a Layer, outputs: usize) -> Result<Folded<'a>, Error> {
+        let tensor = store.tensor(layer.weight);
+        let stored = match store.scale(layer.weight) {
+            Some(scale) => Stored::Integers(tensor.to_integers()?, store.tensor(scale).to_f32()?),
+            None => Stored::Floats(tensor.to_f32()?),
+        };
+        let inputs = tensor.shape[usize::from(!layer.is_transposed)];
+        let bias = match layer.bias {
+            Some(id) => store.tensor(id).to_f32()?,
+            None => vec![0.0; outputs],
+        };
+        let input_norm = layer.input_norm.as_ref().map(|norm| affine(store, norm)).transpose()?;
+        let norm = layer.norm.as_ref().map(|norm| affine(store, norm)).transpose()?;
+        let mut folded = Folded { tensor, layer, stored, inputs, bias, input_scale: None, scale: None };
+        for output in 0..outputs {
+            let mut bias = f64::from(folded.bias[output]);
             if let Some((_, shift)) = &input_norm {
-                let terms = shift.iter().enumerate().map(|(input, shift)| f64::from(stored(output, input)) * shift);
-                folded += terms.sum::<f64>();
+                let terms =
+                    shift.iter().enumerate().map(|(input, shift)| f64::from(folded.stored(output, input)) * shift);
+                bias += terms.sum::<f64>();
             }
             if let Some((scale, shift)) = &norm {
-                folded = folded * scale[output] + shift[output];
+                bias = bias * scale[output] + shift[output];
             }
-            *bias = folded as f32;
+            folded.bias[output] = bias as f32;
+        }
+        folded.input_scale = input_norm.map(|(scale, _)| scale);
+        folded.scale = norm.map(|(scale, _)| scale);
+        Ok(folded)
+    }
+
+    fn place(&self, output: usize, input: usize) -> usize {
+        match self.layer.is_transposed {
+            false => output * self.inputs + input,
+            true => input * self.bias.len() + output,
         }
     }
 
-    let places: Vec<(&Columns, usize)> =
-        columns.iter().flat_map(|run| (0..run.length).map(move |at| (run, at))).collect();
-    let value = |output: usize, input: usize| {
-        let (run, at) = places[input];
-        let term = |&(start, is_negative): &(usize, bool)| {
-            let raw = f64::from(stored(output, start + at));
-            let scaled = raw * input_norm.as_ref().map_or(1.0, |(scale, _)| scale[start + at]);
-            if is_negative { -scaled } else { scaled }
-        };
-        (run.terms.iter().map(term).sum::<f64>() * norm.as_ref().map_or(1.0, |(scale, _)| scale[output])) as f32
-    };
-    let out_of_memory = |error| Error::new(ErrorKind::OutOfMemory, tensor.name, format!("{error}"));
-    if let Stored::Integers(integers, scales) = &weight
-        && is_stored(layer, columns)
-        && tensor.integer().is_some_and(|stored| i32::from(stored.largest()) <= weights.largest())
-    {
-        let factor = |output: usize| norm.as_ref().map_or(1.0, |(scale, _)| scale[output]);
-        let scale = |(output, scale): (usize, &f32)| (f64::from(*scale) * factor(output).abs()) as f32;
-        let scales: Vec<f32> = scales.iter().enumerate().map(scale).collect();
-        if let Some(output) = scales.iter().position(|scale| !scale.is_finite()) {
-            let detail = format!("the scale of output {output} is infinite behind its norm");
-            return Err(Error::new(ErrorKind::Tensor, tensor.name, detail));
+    fn stored(&self, output: usize, input: usize) -> f32 {
+        let place = self.place(output, input);
+        match &self.stored {
+            Stored::Floats(values) => values[place],
+            Stored::Integers(integers, scales) => f32::from(integers[place]) * scales[output],
         }
-        let integer = |output: usize, input: usize| {
-            let (run, at) = places[input];
-            let (start, is_negative) = run.terms[0];
-            let stored = i32::from(integers[place(output, start + at)]);
-            if is_negative != (factor(output) < 0.0) { -stored } else { stored }
-        };
-        let shape = [places.len(), outputs];
-        return kernels.pack_integers(weights, shape, integer, &scales, Some(&bias)).map_err(out_of_memory);
     }
-    check_range(&tensor, weights, (0..outputs).flat_map(|o| (0..places.len()).map(move |i| (o, i))), value)?;
-    kernels.pack(weights, [places.len(), outputs], value, Some(&bias)).map_err(out_of_memory)
+
+    /// What an output is multiplied by.
+    fn factor(&self, output: usize) -> f64 {
+        self.scale.as_ref().map_or(1.0, |scale| scale[output])
+    }
+
+    /// Packs `columns` of the layer. Stored integers are packed as they are, if the type holds them and they are not summed or
+    /// multiplied by factors of their inputs; a factor of an output becomes one of its scale.
+    ///
+    /// # Errors
+    /// `Tensor` for weights that the type cannot hold, `OutOfMemory`.
+    pub fn pack(&self, columns: &[Columns], weights: Weight, kernels: &Kernels) -> Result<Panels, Error> {
+        let Folded { tensor, layer, bias, .. } = self;
+        let places: Vec<(&Columns, usize)> =
+            columns.iter().flat_map(|run| (0..run.length).map(move |at| (run, at))).collect();
+        let value = |output: usize, input: usize| {
+            let (run, at) = places[input];
+            let term = |&(start, is_negative): &(usize, bool)| {
+                let raw = f64::from(self.stored(output, start + at));
+                let scaled = raw * self.input_scale.as_ref().map_or(1.0, |scale| scale[start + at]);
+                if is_negative { -scaled } else { scaled }
+            };
+            (run.terms.iter().map(term).sum::<f64>() * self.factor(output)) as f32
+        };
+        let shape = [places.len(), bias.len()];
+        let out_of_memory = |error| Error::new(ErrorKind::OutOfMemory, tensor.name, format!("{error}"));
+        if let Stored::Integers(integers, scales) = &self.stored
+            && is_stored(layer, columns)
+            && tensor.integer().is_some_and(|stored| i32::from(stored.largest()) <= weights.largest())
+        {
+            let scale = |(output, scale): (usize, &f32)| (f64::from(*scale) * self.factor(output).abs()) as f32;
+            let scales: Vec<f32> = scales.iter().enumerate().map(scale).collect();
+            if let Some(output) = scales.iter().position(|scale| !scale.is_finite()) {
+                let detail = format!("the scale of output {output} is infinite behind its norm");
+                return Err(Error::new(ErrorKind::Tensor, tensor.name, detail));
+            }
+            let integer = |output: usize, input: usize| {
+                let (run, at) = places[input];
+                let (start, is_negative) = run.terms[0];
+                let stored = i32::from(integers[self.place(output, start + at)]);
+                if is_negative != (self.factor(output) < 0.0) { -stored } else { stored }
+            };
+            return kernels.pack_integers(weights, shape, integer, &scales, Some(bias)).map_err(out_of_memory);
+        }
+        check_range(tensor, weights, (0..shape[1]).flat_map(|o| (0..shape[0]).map(move |i| (o, i))), value)?;
+        kernels.pack(weights, shape, value, Some(bias)).map_err(out_of_memory)
+    }
 }
 
 /// Refuses weights that become infinite in their type.
@@ -300,7 +324,7 @@ mod tests {
             for (is_transposed, is_normed) in [(false, false), (true, false), (false, true), (true, true)] {
                 let norm = is_normed.then(|| norm(&store, ""));
                 let layer = Layer { norm, ..layer(&store, is_transposed) };
-                let panels = pack(&store, &layer, &columns, OUTPUTS, weights, kernels).unwrap();
+                let panels = Folded::read(&store, &layer, OUTPUTS).unwrap().pack(&columns, weights, kernels).unwrap();
                 let gamma: [f32; OUTPUTS] = if is_normed { [1.5, -0.25, 0.0] } else { [1.0; OUTPUTS] };
                 for output in 0..OUTPUTS {
                     assert_eq!(panels.scales()[output], SCALES[output] * gamma[output].abs());
@@ -323,12 +347,12 @@ mod tests {
         let normed = Layer { input_norm: Some(norm(&store, "input_")), ..layer(&store, false) };
         let gamma = [1.0, 0.5, -2.0, 1.0, 1.0];
         let scaled = |output: usize, input: usize| integer(Integer::Int8, output, input) as f32 * SCALES[output];
-        let panels = pack(&store, &normed, &all, OUTPUTS, Weight::F32, kernels).unwrap();
-        let sums = pack(&store, &layer(&store, false), &difference, OUTPUTS, Weight::F32, kernels).unwrap();
+        let panels = Folded::read(&store, &normed, OUTPUTS).unwrap().pack(&all, Weight::F32, kernels).unwrap();
+        let plain = layer(&store, false);
+        let sums = Folded::read(&store, &plain, OUTPUTS).unwrap().pack(&difference, Weight::F32, kernels).unwrap();
         // Of more bits than the type holds: packed anew.
-        let coarse =
-            pack(&self::store("sums", Integer::Int12), &layer(&store, false), &all, OUTPUTS, Weight::Int8, kernels)
-                .unwrap();
+        let finer = self::store("sums", Integer::Int12);
+        let coarse = Folded::read(&finer, &plain, OUTPUTS).unwrap().pack(&all, Weight::Int8, kernels).unwrap();
         for output in 0..OUTPUTS {
             for (input, gamma) in gamma.into_iter().enumerate() {
                 assert_eq!(panels.weight(output, input), scaled(output, input) * gamma);

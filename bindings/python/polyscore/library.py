@@ -22,7 +22,7 @@ class Error(ctypes.Structure):
 class OpenOptions(ctypes.Structure):
     _fields_ = [("struct_size", c_uint32), ("mode", c_uint32), ("precision", c_uint32), ("no_split", c_uint32),
                 ("tile", c_uint32), ("reserved", c_uint32), ("isa", c_char_p), ("max_error", c_double),
-                ("max_bytes", c_uint64), ("scenario_bytes", c_uint64)]
+                ("max_bytes", c_uint64), ("scenario_bytes", c_uint64), ("product_bytes", c_uint64)]
 
 
 class ModelInfo(ctypes.Structure):
@@ -31,7 +31,7 @@ class ModelInfo(ctypes.Structure):
                 ("packed_bytes", c_uint64), ("scratch_bytes", c_uint64), ("golden_requests", c_uint32),
                 ("golden_scores", c_uint32), ("golden_error", c_double), ("isa", c_char * 16), ("name", c_char * 128),
                 ("model_bytes", c_uint64), ("scenario_bytes", c_uint64), ("kept_scenarios", c_uint32),
-                ("kept_per_scorer", c_uint32)]
+                ("kept_per_scorer", c_uint32), ("product_bytes", c_uint64)]
 
 
 class Column(ctypes.Structure):

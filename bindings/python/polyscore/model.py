@@ -85,7 +85,8 @@ class Model(Handle):
     the file is held, `isa` ("scalar", "portable", "avx2") the kernel set, `max_error` the accepted difference from the
     golden scores, `split` whether request-constant work is hoisted, `scenario_bytes` (None: 64 MiB) the budget for values
     that depend on the scenario alone: the model keeps those of all scenarios if they fit, else each scorer those it used
-    last; 0 keeps none.
+    last; 0 keeps none. `product_bytes` (None: 16 MiB) is the budget for product tables of request fields with few rows, 0 makes
+    none.
     """
 
     close_function = "polyscore_model_close"
@@ -100,6 +101,7 @@ class Model(Handle):
         split: bool = True,
         tile: int = 0,
         scenario_bytes: int | None = None,
+        product_bytes: int | None = None,
     ):
         if precision not in PRECISIONS:
             raise ValueError(f"precision: {precision!r} is not one of {list(PRECISIONS)}")
@@ -107,11 +109,13 @@ class Model(Handle):
             raise ValueError(f"mode: {mode!r} is not one of {list(MODES)}")
         if max_error is not None and not max_error > 0:
             raise ValueError(f"max_error: {max_error} is not above 0")
-        if scenario_bytes is not None and not 0 <= scenario_bytes < 1 << 64:
-            raise ValueError(f"scenario_bytes: {scenario_bytes} is not a number of bytes")
+        for name, budget in (("scenario_bytes", scenario_bytes), ("product_bytes", product_bytes)):
+            if budget is not None and not 0 <= budget < 1 << 64:
+                raise ValueError(f"{name}: {budget} is not a number of bytes")
         options = abi.sized(abi.OpenOptions, mode=MODES[mode], precision=PRECISIONS[precision], no_split=int(not split),
                             tile=tile, isa=isa.encode() if isa is not None else None, max_error=max_error or 0.0,
-                            scenario_bytes=0 if scenario_bytes is None else max(scenario_bytes, 1))
+                            scenario_bytes=0 if scenario_bytes is None else max(scenario_bytes, 1),
+                            product_bytes=0 if product_bytes is None else max(product_bytes, 1))
         handle = ctypes.c_void_p()
         call("polyscore_model_open", os.fsencode(path), ctypes.byref(options), ctypes.byref(handle))
         super().__init__(handle)

@@ -109,6 +109,23 @@ def test_the_budget_decides_where_values_of_scenarios_are(path):
             polyscore.Model(path, scenario_bytes=refused)
 
 
+def test_the_budget_bounds_the_product_tables(path):
+    scores = {}
+    for product_bytes in (None, 0, 100, 1 << 40):
+        with polyscore.Model(path, product_bytes=product_bytes) as model:
+            info = model.info()
+            scorer = model.scorer()
+            scorer.prepare("feed", REQUEST)
+            scores[product_bytes] = scorer.score(CANDIDATES)["ctr"]
+            # Of few rows: 100 bytes are not enough for one, and one row of biases is beside the budget.
+            assert (info["product_bytes"] > 0) == (product_bytes not in (0, 100))
+    for found in scores.values():
+        np.testing.assert_allclose(found, scores[0], atol=2e-6)
+    for refused in (-1, 1 << 64):
+        with pytest.raises(ValueError, match="product_bytes"):
+            polyscore.Model(path, product_bytes=refused)
+
+
 def test_counters_count(model):
     scorer = model.scorer()
     scorer.prepare(None, REQUEST | {"city": "Atlantis", "history": [1, None, 999]})

@@ -156,6 +156,7 @@ impl Pair {
                 tile: 0,
                 no_split: false,
                 scenario_bytes: OpenOptions::default().scenario_bytes,
+                product_bytes: OpenOptions::default().product_bytes,
             };
             let model = open.open()?;
             let scorer = model.scorer()?;

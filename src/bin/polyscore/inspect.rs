@@ -56,6 +56,7 @@ fn to_json(model: &Model) -> Value {
         "isa": model.plan().isa(),
         "tile": model.plan().tile(),
         "bytes": {"mapped": footprint.mapped_bytes, "copied": footprint.copied_bytes, "packed": footprint.packed_bytes,
+            "products": footprint.product_bytes,
             "model": footprint.model_bytes, "scenarios": footprint.scenario_bytes, "scratch": footprint.scratch_bytes},
         "folded": {"bytes_per_scenario": model.plan().bytes_per_scenario(), "scenarios": all, "scenarios_per_scorer": each},
         "golden": model.golden().map(|golden| json!({"requests": golden.requests, "scores": golden.scores,
@@ -100,8 +101,8 @@ fn to_text(model: &Model) -> String {
     line(format!("network\n       {}", Value::Object(network)));
     let bytes = model.footprint();
     line(format!(
-        "bytes\n       {} mapped, {} copied, {} packed weights, {} per scorer",
-        bytes.mapped_bytes, bytes.copied_bytes, bytes.packed_bytes, bytes.scratch_bytes
+        "bytes\n       {} mapped, {} copied, {} packed weights, {} product tables, {} per scorer",
+        bytes.mapped_bytes, bytes.copied_bytes, bytes.packed_bytes, bytes.product_bytes, bytes.scratch_bytes
     ));
     let each = model.plan().bytes_per_scenario();
     let where_kept = match model.kept_scenarios() {

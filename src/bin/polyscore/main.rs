@@ -88,6 +88,9 @@ struct Open {
     /// Bytes for values of scenarios: beyond it, a scorer keeps those used last
     #[arg(long, default_value_t = OpenOptions::default().scenario_bytes)]
     scenario_bytes: usize,
+    /// Bytes for product tables of fields with few rows
+    #[arg(long, default_value_t = OpenOptions::default().product_bytes)]
+    product_bytes: usize,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -135,6 +138,7 @@ impl Open {
             tile: 0,
             no_split: false,
             scenario_bytes: OpenOptions::default().scenario_bytes,
+            product_bytes: OpenOptions::default().product_bytes,
         }
     }
 
@@ -152,6 +156,7 @@ impl Open {
             split: !self.no_split,
             tile: self.tile,
             scenario_bytes: self.scenario_bytes,
+            product_bytes: self.product_bytes,
             ..OpenOptions::default()
         };
         Model::open(&self.model, &options).map_err(|error| match error.kind() {

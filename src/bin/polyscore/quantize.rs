@@ -101,7 +101,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     // What is undefined of the original itself, such as the AUC of a single score, bounds nothing.
     sample.measure(&model)?.hold(&bounds)?;
 
-    let options = OpenOptions { isa: arguments.isa.clone(), tile: TILE, ..OpenOptions::default() };
+    // Product tables are f32 whatever the layer is stored as: they would hide errors that another budget shows.
+    let options = OpenOptions { isa: arguments.isa.clone(), tile: TILE, product_bytes: 0, ..OpenOptions::default() };
     let narrowing = Narrowing::choose::<Failure>(
         &model,
         arguments.tables.into(),

@@ -222,6 +222,8 @@ fn gathers_have_the_bits_of_the_truth() {
             let output = span(1, width + 1, width);
             let start = memory(0, 2 + 29 * (width + 1));
             compare(&(element, width, "gather"), &start, |set, memory| set.gather(memory, table, &ids, output));
+            compare(&(element, width, "sum"), &start, |set, memory| set.sum_rows(memory, table, &ids, output));
+            compare(&(element, width, "no sum"), &start, |set, memory| set.sum_rows(memory, table, &[], output));
             for pooling in [Pooling::Sum, Pooling::Mean, Pooling::Max] {
                 let offsets = [0, 1, 1, 4, 20, 29];
                 compare(&(element, width, pooling), &start, |set, memory| {

@@ -20,7 +20,8 @@ final class Layout {
     @Native static final int OPTIONS_MAX_ERROR = 32;
     @Native static final int OPTIONS_MAX_BYTES = 40;
     @Native static final int OPTIONS_SCENARIO_BYTES = 48;
-    @Native static final int OPTIONS_SIZE = 56;
+    @Native static final int OPTIONS_PRODUCT_BYTES = 56;
+    @Native static final int OPTIONS_SIZE = 64;
 
     @Native static final int INFO_FEATURES = 4;
     @Native static final int INFO_TASKS = 8;
@@ -39,7 +40,8 @@ final class Layout {
     @Native static final int INFO_SCENARIO_BYTES = 224;
     @Native static final int INFO_KEPT_SCENARIOS = 232;
     @Native static final int INFO_KEPT_PER_SCORER = 236;
-    @Native static final int INFO_SIZE = 240;
+    @Native static final int INFO_PRODUCT_BYTES = 240;
+    @Native static final int INFO_SIZE = 248;
 
     @Native static final int FEATURE_RATE = 4;
     @Native static final int FEATURE_KIND = 8;

@@ -19,6 +19,7 @@ public final class ModelInfo {
     private final long scenarioBytes;
     private final int keptScenarios;
     private final boolean isKeptPerScorer;
+    private final long productBytes;
 
     ModelInfo(Memory info) {
         name = info.text(Layout.INFO_NAME, Layout.INFO_MODEL_BYTES - Layout.INFO_NAME);
@@ -38,6 +39,7 @@ public final class ModelInfo {
         scenarioBytes = info.bytes.getLong(Layout.INFO_SCENARIO_BYTES);
         keptScenarios = info.bytes.getInt(Layout.INFO_KEPT_SCENARIOS);
         isKeptPerScorer = info.bytes.getInt(Layout.INFO_KEPT_PER_SCORER) != 0;
+        productBytes = info.bytes.getLong(Layout.INFO_PRODUCT_BYTES);
     }
 
     /** The name of the model; empty if it has none. */
@@ -83,6 +85,11 @@ public final class ModelInfo {
     /** Bytes of packed dense weights. */
     public long packedBytes() {
         return packedBytes;
+    }
+
+    /** Bytes of product tables. */
+    public long productBytes() {
+        return productBytes;
     }
 
     /** Bytes kept for the model: values that depend on it alone. */

@@ -40,6 +40,7 @@ public final class Options {
     private double maxError;
     private long maxBytes;
     private long scenarioBytes;
+    private long productBytes;
 
     /** The defaults. */
     public Options() {}
@@ -95,6 +96,15 @@ public final class Options {
         return this;
     }
 
+    /**
+     * Bytes for product tables; 0 (default) is 16 MiB, 1 makes none. Of single ids of the request with few rows, the share that
+     * each row has in the first layers is computed at open. They change scores by what f32 sums round.
+     */
+    public Options productBytes(long value) {
+        productBytes = value;
+        return this;
+    }
+
     /** The text of the kernel set, or null; to be kept while {@link #struct} is in use. */
     Memory isaText() {
         return isa == null ? null : Memory.text(isa);
@@ -110,7 +120,8 @@ public final class Options {
                 .putLong(Layout.OPTIONS_ISA, isaText == null ? 0 : isaText.address)
                 .putDouble(Layout.OPTIONS_MAX_ERROR, maxError)
                 .putLong(Layout.OPTIONS_MAX_BYTES, maxBytes)
-                .putLong(Layout.OPTIONS_SCENARIO_BYTES, scenarioBytes);
+                .putLong(Layout.OPTIONS_SCENARIO_BYTES, scenarioBytes)
+                .putLong(Layout.OPTIONS_PRODUCT_BYTES, productBytes);
         return memory;
     }
 }

@@ -117,6 +117,29 @@ class HillstromTest {
     }
 
     @Test
+    void productTablesStayWithinTheirBudget() {
+        String[] emails = {"Mens E-Mail", "No E-Mail"};
+        for (long bytes : new long[] {0, 1, 2000}) {
+            try (Model tabulated = Model.open(PATH, new Options().productBytes(bytes));
+                    Scorer scorer = tabulated.scorer();
+                    Scorer usual = model.scorer()) {
+                long found = tabulated.info().productBytes();
+                assertTrue(bytes == 0 ? found == model.info().productBytes() : bytes == 1 ? found == 0 : found > 0, "" + found);
+                Scores scores = tabulated.scores(2, "visit");
+                Scores expected = model.scores(2, "visit");
+                Columns request = tabulated.columns().set(tabulated.feature("zip_code"), "Urban");
+                scorer.prepare(0, request);
+                scorer.score(2, tabulated.columns().set(tabulated.feature("email"), emails), scores);
+                usual.prepare(0, model.columns().set(model.feature("zip_code"), "Urban"));
+                usual.score(2, model.columns().set(model.feature("email"), emails), expected);
+                for (int candidate = 0; candidate < 2; candidate++) {
+                    assertEquals(expected.get(0, candidate), scores.get(0, candidate), 2e-6);
+                }
+            }
+        }
+    }
+
+    @Test
     void scenariosOfCandidatesHaveTheScoresOfRequestsOfTheirs() {
         int[] scenarios = {model.scenario("Web"), Scenario.UNKNOWN, model.scenario("Phone"), model.scenario("Web"), 99};
         Columns request = model.columns().set(model.feature("zip_code"), "Urban").set(model.feature("mens"), 1L);
