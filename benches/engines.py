@@ -19,6 +19,14 @@ STRICT, LOOSE = 1e-3, 2e-2
 SHARE = 0.8
 
 
+# The item cache has room for every ad of the requests, which differ: it is warm when it is measured. Types of its rows, by that
+# of the layers.
+ITEM_BYTES = 1 << 30
+ITEM_ROWS = {"f32": "f32", "int16": "f16", "int8": "f16"}
+# Product tables with much more than the default of 16 MiB.
+PRODUCT_BYTES = 1 << 30
+
+
 class Engine:
     """`name` is the product's, `precision` the type of its layers, `form` that of the graph ("own": polyscore's file)."""
 
@@ -42,25 +50,28 @@ class Polyscore(Engine):
     """prepare + score through the C ABI with columns that were built before.
 
     `calls` are scenario (name, id, None), request and candidates by feature name, of each request. The threads of a `pool` share
-    its calls. `options` go to the model.
+    its calls. `options` go to the model. With `item_bytes` the ads of all requests have different keys.
     """
 
-    name, form = "polyscore", "own"
+    name = "polyscore"
 
     def __init__(self, path: pathlib.Path, calls: Sequence[tuple[Any, Mapping[str, Any], Mapping[str, Any]]],
-                 precision: str | None = None, pool: Any = None, **options: Any):
+                 precision: str | None = None, pool: Any = None, form: str = "own", **options: Any):
         import polyscore
         from polyscore.model import library
 
-        self.precision = precision or "as stored"
+        self.precision, self.form = precision or "as stored", form
         self.library, self.model = library(), polyscore.Model(path, precision=precision, **options)
         self.scorer = self.model.scorer() if pool is None else self.model.scorer(pool)
         known = set(self.model.features)
         self.calls = []
         for scenario, request, candidates in calls:
             user = self.model.columns({k: v for k, v in request.items() if k in known}, is_request=True)
-            ads = self.model.columns({k: v for k, v in candidates.items() if k in known}, is_request=False)
-            count = ads.rows if ads.rows is not None else len(next(iter(candidates.values())))
+            count = len(next(iter(candidates.values())))
+            shown = {k: v for k, v in candidates.items() if k in known}
+            if "item_bytes" in options:
+                shown[polyscore.ITEM_KEY] = np.arange(count) + len(self.calls) * count
+            ads = self.model.columns(shown, is_request=False)
             out = np.empty((len(self.model.tasks), count), dtype=np.float32)
             self.calls.append((self.model.scenario(scenario), user, ads, count, out))
 
@@ -191,7 +202,8 @@ class PyTorch(Engine):
 
 
 def polyscores(path: pathlib.Path, calls: Sequence[Any]) -> Iterator[tuple[str, Any]]:
-    """A label and a maker of polyscore in every precision that the package takes; "auto" once for each bound."""
+    """A label and a maker of polyscore in every precision that the package takes; "auto" once for each bound; with a warm item cache
+    and with larger product tables in some."""
     from polyscore.model import PRECISIONS
 
     for precision in PRECISIONS:
@@ -200,6 +212,12 @@ def polyscores(path: pathlib.Path, calls: Sequence[Any]) -> Iterator[tuple[str, 
                 yield f"polyscore auto {bound:g}", lambda b=bound: Polyscore(path, calls, "auto", max_error=SHARE * b)
         elif precision is not None:
             yield f"polyscore {precision}", lambda p=precision: Polyscore(path, calls, p, max_error=1.0)
+    for precision, rows in ITEM_ROWS.items():
+        cache = {"item_bytes": ITEM_BYTES, "item_rows": rows, "form": "item cache"}
+        yield f"polyscore {precision}, item cache", lambda p=precision, c=cache: Polyscore(path, calls, p, max_error=1.0, **c)
+    for precision in ITEM_ROWS:
+        tables = {"product_bytes": PRODUCT_BYTES, "form": "product tables"}
+        yield f"polyscore {precision}, product tables", lambda p=precision, t=tables: Polyscore(path, calls, p, max_error=1.0, **t)
 
 
 def has_openvino() -> bool:

@@ -50,6 +50,13 @@
 #define POLYSCORE_COLUMN_TEXT 4
 
 /*
+ In the place of a slot: the column has the item keys of the candidates, `_I64`, for a model that was opened with
+ `item_bytes`; a candidate without a key has `INT64_MIN`. Candidates with the same key have the same item features, also in
+ later calls: a key that tells the version of an ad apart keeps that so.
+ */
+#define POLYSCORE_ITEM_KEY 4294967294
+
+/*
  An open model. Any number of threads may use it at the same time.
  */
 typedef struct polyscore_model polyscore_model;
@@ -95,9 +102,10 @@ typedef struct polyscore_open_options {
      */
     uint32_t tile;
     /*
-     Zero.
+     The type of the rows of the item cache. 0: f32, scores have the bits that they have without a cache. 1: f16, 2: int8: the
+     values of every candidate are rounded, with a key or without, and the golden scores show the error.
      */
-    uint32_t reserved;
+    uint32_t item_rows;
     /*
      The kernel set: "scalar", "portable", "avx2", "avx512", "avx512bf16" or "amx". NULL: `POLYSCORE_ISA` of the environment, else the best of the CPU.
      */
@@ -122,6 +130,11 @@ typedef struct polyscore_open_options {
      1 makes none.
      */
     uint64_t product_bytes;
+    /*
+     Bytes for the item cache: what depends on an ad alone, and not on the scenario, is kept across requests under the keys that
+     calls bring in a column `POLYSCORE_ITEM_KEY`. All scorers of the model share it. 0: there is none.
+     */
+    uint64_t item_bytes;
 } polyscore_open_options;
 
 /*
@@ -231,6 +244,14 @@ typedef struct polyscore_model_info {
      Bytes of product tables.
      */
     uint64_t product_bytes;
+    /*
+     Bytes of the item cache.
+     */
+    uint64_t item_bytes;
+    /*
+     How many candidates the item cache has room for.
+     */
+    uint64_t item_room;
 } polyscore_model_info;
 
 /*
@@ -365,7 +386,7 @@ typedef struct polyscore_column {
      */
     uint32_t struct_size;
     /*
-     The slot of the feature, from `polyscore_model_find_feature`.
+     The slot of the feature, from `polyscore_model_find_feature`, or `POLYSCORE_ITEM_KEY`.
      */
     uint32_t feature;
     /*
@@ -436,6 +457,14 @@ typedef struct polyscore_counters {
      How often the values of a scenario were computed: not at all where the model keeps those of all scenarios.
      */
     uint64_t scenarios_folded;
+    /*
+     Candidates with an item key whose row the item cache had.
+     */
+    uint64_t item_hits;
+    /*
+     Candidates with an item key whose row it did not have.
+     */
+    uint64_t item_misses;
 } polyscore_counters;
 
 /*

@@ -152,6 +152,8 @@ struct Options {
     std::uint64_t max_bytes = 0;
     std::uint64_t scenario_bytes = 0;
     std::uint64_t product_bytes = 0;
+    std::uint64_t item_bytes = 0;
+    std::uint32_t item_rows = 0;
 };
 
 // Columns of one call: borrowed views, so the arrays must outlive the call. Reused by `clear()`, it does not allocate.
@@ -168,6 +170,8 @@ class Columns {
     Columns &f32(std::uint32_t feature, span<const float> values, span<const std::int64_t> rows = {}) {
         return add(feature, POLYSCORE_COLUMN_F32, values.data(), values.size(), rows);
     }
+    // A key for each candidate, INT64_MIN for none: see POLYSCORE_ITEM_KEY.
+    Columns &item_keys(span<const std::int64_t> keys) { return i64(POLYSCORE_ITEM_KEY, keys); }
     // Texts one after the other in `bytes`; `offsets` has one more element than there are texts.
     Columns &text(std::uint32_t feature, std::string_view bytes, span<const std::int64_t> offsets,
                   span<const std::int64_t> rows = {}) {
@@ -391,6 +395,8 @@ class Model {
         raw.max_bytes = options.max_bytes;
         raw.scenario_bytes = options.scenario_bytes;
         raw.product_bytes = options.product_bytes;
+        raw.item_bytes = options.item_bytes;
+        raw.item_rows = options.item_rows;
         Error error;
         polyscore_model *handle = nullptr;
         if (polyscore_model_open(path, &raw, &handle, error.raw()) != POLYSCORE_OK) return error;

@@ -1,14 +1,14 @@
 //! A model: one version of a network, open and checked, shared by every thread.
 
 use crate::error::{Error, ErrorKind};
-use crate::exec::{self, KeptValues, Scratch, Sources, StepValue, TraceCall, trace};
+use crate::exec::{self, ItemCache, KeptValues, Scratch, Sources, StepValue, TraceCall, trace};
 use crate::format::{
     Description, GoldenColumn, GoldenRequest, GoldenValues, Metadata, Mode, Replacement, Store, StoreOptions, Tensor,
     TensorId, rewrite,
 };
 use crate::network::{self, Graph, Network, Role};
 use crate::ops::Kernels;
-use crate::plan::{MAX_TILE, Plan, PlanOptions, Precision};
+use crate::plan::{ItemRows, MAX_TILE, Plan, PlanOptions, Precision};
 use crate::pool::Pool;
 use crate::request::{Column, Slot, Values};
 use crate::scorer::Scorer;
@@ -49,6 +49,12 @@ pub struct OpenOptions {
     /// Bytes for product tables: of single ids of the request with few rows, the share that each row has in the first layers is
     /// computed at open. They save reading the weights of these fields, and change scores by what f32 sums round.
     pub product_bytes: usize,
+    /// Bytes for the item cache: what depends on an ad alone, and not on the scenario, is kept across requests under the keys that
+    /// calls bring in a column [`crate::ITEM_KEY`]. All scorers of the model share it; it dies with the model. 0: there is none.
+    pub item_bytes: usize,
+    /// The type of its rows. With f32 scores have the bits that they have without a cache; shorter rows round the values of every
+    /// candidate, with a key or without, and so change scores, by an error that the golden requests are held against.
+    pub item_rows: ItemRows,
 }
 
 impl Default for OpenOptions {
@@ -67,6 +73,8 @@ impl Default for OpenOptions {
             max_header_bytes: store.max_header_bytes,
             scenario_bytes: 64 << 20,
             product_bytes: 16 << 20,
+            item_bytes: 0,
+            item_rows: ItemRows::F32,
         }
     }
 }
@@ -95,6 +103,10 @@ pub struct Footprint {
     pub packed_bytes: u64,
     /// Bytes of product tables.
     pub product_bytes: u64,
+    /// Bytes of the item cache.
+    pub item_bytes: u64,
+    /// How many rows it has room for.
+    pub item_room: u64,
     /// Bytes kept for the model: values that depend on it alone.
     pub model_bytes: u64,
     /// Bytes kept for all scenarios; 0 where each scorer keeps its own.
@@ -155,17 +167,19 @@ impl Source {
     /// The model, its golden requests not yet replayed.
     pub fn model(&self, options: &OpenOptions) -> Result<Model, Error> {
         let Self { store, description, tables, graph, roles, kernels, .. } = self;
-        let OpenOptions { precision, split, tile, product_bytes, .. } = *options;
-        let plan_options = PlanOptions { precision, layers: options.layers.clone(), split, tile, product_bytes };
+        let OpenOptions { precision, split, tile, product_bytes, item_bytes, item_rows, .. } = *options;
+        let items = (item_bytes > 0).then_some(item_rows);
+        let plan_options = PlanOptions { precision, layers: options.layers.clone(), split, tile, product_bytes, items };
         let mut plan = Plan::new(description, store, tables, graph, kernels, &plan_options)?;
         let slots: Vec<Slot> = description.features.iter().map(Slot::of).collect();
         let kept = KeptValues::compute(&plan, store, &slots, description.scenario_rows, options.scenario_bytes)?;
         if tile == 0 {
-            plan.tile = exec::tile(&Sources { plan: &plan, store, slots: &slots, kept: &kept })?;
+            plan.tile = exec::tile(&Sources { plan: &plan, store, slots: &slots, kept: &kept, items: None })?;
         }
+        let items = plan.items.as_ref().map(|row| ItemCache::new(row, item_bytes)).transpose()?;
         let (description, store) = (Arc::clone(description), Arc::clone(store));
         let roles = roles.clone();
-        Ok(Model { inner: Arc::new(Inner { description, store, roles, plan, slots, kept }), golden: None })
+        Ok(Model { inner: Arc::new(Inner { description, store, roles, plan, slots, kept, items }), golden: None })
     }
 
     /// The precisions with which the golden scores stay within the bound of `options`.
@@ -202,12 +216,13 @@ pub(crate) struct Inner {
     plan: Plan,
     slots: Vec<Slot>,
     kept: KeptValues,
+    items: Option<ItemCache>,
 }
 
 impl Inner {
     pub fn sources(&self) -> Sources<'_> {
-        let Self { plan, store, slots, kept, .. } = self;
-        Sources { plan, store, slots, kept }
+        let Self { plan, store, slots, kept, items, .. } = self;
+        Sources { plan, store, slots, kept, items: items.as_ref() }
     }
 }
 
@@ -385,12 +400,14 @@ impl Model {
 
     /// Where the bytes are.
     pub fn footprint(&self) -> Footprint {
-        let Inner { store, plan, kept, .. } = &*self.inner;
+        let Inner { store, plan, kept, items, .. } = &*self.inner;
         Footprint {
             mapped_bytes: store.mapped_bytes(),
             copied_bytes: store.copied_bytes(),
             packed_bytes: plan.packed_bytes() as u64,
             product_bytes: plan.product_bytes() as u64,
+            item_bytes: items.as_ref().map_or(0, ItemCache::bytes) as u64,
+            item_room: items.as_ref().map_or(0, ItemCache::rows) as u64,
             model_bytes: plan.model_bytes() as u64,
             scenario_bytes: kept.scenario_bytes() as u64,
             scratch_bytes: Scratch::bytes(&self.inner.sources()) as u64,

@@ -4,7 +4,7 @@ use crate::error::{Error, ErrorKind, Fault, Subject};
 use crate::exec::{Call, Counters, Crew, Scratch};
 use crate::model::Inner;
 use crate::pool::Pool;
-use crate::request::Column;
+use crate::request::{Column, ITEM_KEY};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -185,6 +185,7 @@ impl Inner {
         let description = &self.description;
         let subject = match fault.subject {
             Subject::Call => "call".to_owned(),
+            Subject::Feature(ITEM_KEY) => "item keys".to_owned(),
             Subject::Feature(slot) => {
                 let feature = description.features.get(slot as usize);
                 feature.map_or_else(|| format!("feature {slot}"), |feature| format!("feature `{}`", feature.name))

@@ -61,6 +61,8 @@ impl Tuning {
         run: &mut dyn FnMut(&Model) -> Result<Vec<f32>, Error>,
         figure: &mut dyn FnMut(&[f32], &[f32]) -> f64,
     ) -> Result<Tuning, Error> {
+        // What the rows of an item cache round counts; room for rows is not needed.
+        let options = &OpenOptions { item_bytes: options.item_bytes.min(1), ..options.clone() };
         let coarsest = source.model(&OpenOptions { precision: Some(Precision::Int8), ..options.clone() })?;
         let layers: Vec<(String, usize)> = coarsest.plan().quantized_layers().into_iter().collect();
         let precisions = slowest_first(source.kernels);

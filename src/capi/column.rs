@@ -2,7 +2,7 @@
 
 use super::guard::{Failure, check_length, read_slice, read_struct};
 use crate::error::ErrorKind;
-use crate::request::{Column, Values};
+use crate::request::{Column, ITEM_KEY, Values};
 use std::ffi::c_void;
 
 /// `values` holds `int64_t`. A missing value is `INT64_MIN`.
@@ -14,6 +14,12 @@ pub const POLYSCORE_COLUMN_F32: u32 = 3;
 /// `values` holds UTF-8 bytes, cut by `text_offsets`. A missing value is an empty text.
 pub const POLYSCORE_COLUMN_TEXT: u32 = 4;
 
+/// In the place of a slot: the column has the item keys of the candidates, `_I64`, for a model that was opened with
+/// `item_bytes`; a candidate without a key has `INT64_MIN`. Candidates with the same key have the same item features, also in
+/// later calls: a key that tells the version of an ad apart keeps that so.
+pub const POLYSCORE_ITEM_KEY: u32 = 4_294_967_294;
+const _: () = assert!(POLYSCORE_ITEM_KEY == ITEM_KEY);
+
 /// The values of one feature for the rows of a call: one row for `prepare`, one per candidate for `score`.
 ///
 /// All pointers are borrowed for the call. A pointer with length 0 is not looked at.
@@ -22,7 +28,7 @@ pub const POLYSCORE_COLUMN_TEXT: u32 = 4;
 pub struct polyscore_column {
     /// `sizeof(polyscore_column)`
     pub struct_size: u32,
-    /// The slot of the feature, from `polyscore_model_find_feature`.
+    /// The slot of the feature, from `polyscore_model_find_feature`, or `POLYSCORE_ITEM_KEY`.
     pub feature: u32,
     /// `POLYSCORE_COLUMN_I64`, `_I32`, `_F32` or `_TEXT`.
     pub r#type: u32,
@@ -68,7 +74,7 @@ pub unsafe fn read_columns(
         return Ok(());
     }
     if length > views.capacity() {
-        let message = "are more than the model has features";
+        let message = "are more than the model has features, and item keys";
         return Err(Failure::new(ErrorKind::InvalidArgument, "columns", message));
     }
     super::guard::check_pointer(columns, "columns")?;

@@ -7,7 +7,7 @@ use super::handle::{Pin, Table};
 use crate::error::ErrorKind;
 use crate::format::{FeatureKind, Mode, Rate, ValueKind};
 use crate::model::{KeptScenarios, Model, OpenOptions};
-use crate::plan::Precision;
+use crate::plan::{ItemRows, Precision};
 use std::ffi::c_char;
 
 static MODELS: Table<Model> = Table::new(1);
@@ -32,8 +32,9 @@ pub struct polyscore_open_options {
     pub no_split: u32,
     /// Candidates per tile; 0 chooses.
     pub tile: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// The type of the rows of the item cache. 0: f32, scores have the bits that they have without a cache. 1: f16, 2: int8: the
+    /// values of every candidate are rounded, with a key or without, and the golden scores show the error.
+    pub item_rows: u32,
     /// The kernel set: "scalar", "portable", "avx2", "avx512", "avx512bf16" or "amx". NULL: `POLYSCORE_ISA` of the environment, else the best of the CPU.
     pub isa: *const c_char,
     /// The largest difference from the golden scores that is accepted. 0: the tolerance of the file, or for other
@@ -48,6 +49,9 @@ pub struct polyscore_open_options {
     /// computed at open. They save reading the weights of these fields, and change scores by what f32 sums round. 0: 16 MiB.
     /// 1 makes none.
     pub product_bytes: u64,
+    /// Bytes for the item cache: what depends on an ad alone, and not on the scenario, is kept across requests under the keys that
+    /// calls bring in a column `POLYSCORE_ITEM_KEY`. All scorers of the model share it. 0: there is none.
+    pub item_bytes: u64,
 }
 
 /// What a model is.
@@ -94,6 +98,10 @@ pub struct polyscore_model_info {
     pub kept_per_scorer: u32,
     /// Bytes of product tables.
     pub product_bytes: u64,
+    /// Bytes of the item cache.
+    pub item_bytes: u64,
+    /// How many candidates the item cache has room for.
+    pub item_room: u64,
 }
 
 /// What a feature takes.
@@ -188,9 +196,13 @@ fn options(given: Option<polyscore_open_options>) -> Result<OpenOptions, Failure
         1 => false,
         _ => return invalid("no_split"),
     };
-    if given.reserved != 0 {
-        return invalid("reserved");
-    }
+    options.item_rows = match given.item_rows {
+        0 => ItemRows::F32,
+        1 => ItemRows::F16,
+        2 => ItemRows::Int8,
+        _ => return invalid("item_rows"),
+    };
+    options.item_bytes = usize::try_from(given.item_bytes).unwrap_or(usize::MAX);
     options.tile = given.tile as usize;
     if !given.isa.is_null() {
         // SAFETY: not null; a NUL-terminated text by the contract of the struct.
@@ -372,6 +384,8 @@ pub unsafe extern "C" fn polyscore_model_info_get(
             kept_scenarios,
             kept_per_scorer,
             product_bytes: footprint.product_bytes,
+            item_bytes: footprint.item_bytes,
+            item_room: footprint.item_room,
         };
         write_text(&mut info.isa, model.plan().isa());
         write_text(&mut info.name, description.name.as_deref().unwrap_or_default());

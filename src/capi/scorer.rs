@@ -46,6 +46,10 @@ pub struct polyscore_counters {
     pub non_finite: u64,
     /// How often the values of a scenario were computed: not at all where the model keeps those of all scenarios.
     pub scenarios_folded: u64,
+    /// Candidates with an item key whose row the item cache had.
+    pub item_hits: u64,
+    /// Candidates with an item key whose row it did not have.
+    pub item_misses: u64,
 }
 
 /// What came in for one feature since the scorer was made.
@@ -86,7 +90,7 @@ unsafe fn new(
     let (features, tasks) = (model.description().features.len(), model.description().tasks.len());
     let mut columns = Vec::new();
     let full = |_| Failure::new(ErrorKind::OutOfMemory, "scorer", "room for its columns cannot be reserved");
-    columns.try_reserve_exact(features).map_err(full)?;
+    columns.try_reserve_exact(features + 1).map_err(full)?;
     let handle = SCORERS.insert(Box::new(Prepared { scorer: make(model)?, columns, tasks }))?;
     // SAFETY: checked above, and the caller's promise.
     unsafe { out.write(handle as *mut polyscore_scorer) };
@@ -359,6 +363,8 @@ pub unsafe extern "C" fn polyscore_scorer_counters(
             unknown_scenarios: counters.unknown_scenarios,
             non_finite: counters.non_finite,
             scenarios_folded: counters.scenarios_folded,
+            item_hits: counters.item_hits,
+            item_misses: counters.item_misses,
         };
         // SAFETY: checked above.
         unsafe { write_struct(out, value) };

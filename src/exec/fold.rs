@@ -36,7 +36,7 @@ impl KeptValues {
     pub fn compute(plan: &Plan, store: &Store, slots: &[Slot], rows: usize, budget: usize) -> Result<Self, Error> {
         let Regions { model_inputs, model_rest, scenario_inputs, scenario_matrices, .. } = &plan.regions;
         let building = KeptValues::none();
-        let sources = Sources { plan, store, slots, kept: &building };
+        let sources = Sources { plan, store, slots, kept: &building, items: None };
         let mut scratch = Scratch::new(&sources)?;
         scratch.open(&sources);
         let mut kept = KeptValues {

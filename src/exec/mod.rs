@@ -4,11 +4,13 @@
 mod calibrate;
 mod crew;
 mod fold;
+mod items;
 mod run;
 mod trace;
 
 pub use calibrate::tile;
 pub use crew::Crew;
 pub use fold::KeptValues;
+pub use items::ItemCache;
 pub use run::{Call, Counters, Scratch, Sources};
 pub use trace::{StepValue, TraceCall, trace};

@@ -1,11 +1,12 @@
 //! The loop over steps, and the memory that a scorer owns.
 
 use super::fold::{Folded, KeptValues};
+use super::items::{Found, ItemCache};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::format::Store;
 use crate::ops::{Context, FeatureCounters, Picked};
-use crate::plan::{Plan, Stage, StepRows, Tasks};
-use crate::request::{Bound, Column, MAX_BAG, Slot};
+use crate::plan::{ItemRows, Plan, Stage, StepRows, Tasks};
+use crate::request::{Bound, Column, MAX_BAG, NO_KEY, Slot};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,11 @@ pub struct Counters {
     pub non_finite: u64,
     /// How often the values of a scenario were computed: not at all where the model keeps those of all scenarios.
     pub scenarios_folded: u64,
-    /// Per feature, by slot.
+    /// Candidates with an item key whose row the item cache had.
+    pub item_hits: u64,
+    /// Candidates with an item key whose row it did not have.
+    pub item_misses: u64,
+    /// Per feature, by slot. Item features of candidates whose row the item cache had were not looked at.
     pub features: Vec<FeatureCounters>,
 }
 
@@ -36,6 +41,7 @@ pub struct Sources<'a> {
     pub store: &'a Store,
     pub slots: &'a [Slot],
     pub kept: &'a KeptValues,
+    pub items: Option<&'a ItemCache>,
 }
 
 /// The columns of a call and where its scores go: `out[t * candidates + i]` for the `t`-th of `tasks`.
@@ -61,12 +67,23 @@ impl Scores for &mut [f32] {
 impl Counters {
     /// Adds what `others` counted, and sets it to zero there.
     pub fn add(&mut self, others: &mut Counters) {
-        let Counters { requests, candidates, unknown_scenarios, non_finite, scenarios_folded, features } = others;
+        let Counters {
+            requests,
+            candidates,
+            unknown_scenarios,
+            non_finite,
+            scenarios_folded,
+            item_hits,
+            item_misses,
+            features,
+        } = others;
         self.requests += std::mem::take(requests);
         self.candidates += std::mem::take(candidates);
         self.unknown_scenarios += std::mem::take(unknown_scenarios);
         self.non_finite += std::mem::take(non_finite);
         self.scenarios_folded += std::mem::take(scenarios_folded);
+        self.item_hits += std::mem::take(item_hits);
+        self.item_misses += std::mem::take(item_misses);
         for (sum, feature) in self.features.iter_mut().zip(features) {
             let FeatureCounters { values, oov, missing } = std::mem::take(feature);
             sum.values += values;
@@ -85,6 +102,10 @@ pub struct Scratch {
     offsets: Vec<u32>,
     /// Candidates of a tile of one scenario.
     picked: Vec<u32>,
+    /// Candidates of a tile, those first whose rows the item cache does not have.
+    ordered: Vec<u32>,
+    /// A row of the item cache.
+    item: Vec<u8>,
     pub(super) bound: Bound,
     /// The length of each group of sequences of the request.
     pub(super) positions: Vec<usize>,
@@ -115,6 +136,8 @@ impl Scratch {
             ids: reserve(ids(plan), 0)?,
             offsets: reserve(plan.tile + 1, 0)?,
             picked: reserve(plan.tile, 0)?,
+            ordered: reserve(if plan.items.is_some() { plan.tile } else { 0 }, 0)?,
+            item: reserve(plan.items.as_ref().map_or(0, |row| row.bytes), 0)?,
             bound: Bound::new(slots.len()),
             positions: reserve(plan.sequences.len(), 0)?,
             scenario: None,
@@ -131,8 +154,13 @@ impl Scratch {
     /// Bytes that a scorer owns.
     pub fn bytes(sources: &Sources<'_>) -> usize {
         let Sources { plan, slots, kept, .. } = *sources;
+        let items = plan.items.as_ref().map_or(0, |row| plan.tile * size_of::<u32>() + row.bytes);
         let words = kept.scratch_length(plan) + ids(plan) + 2 * plan.tile + 1 + slots.len();
-        words * size_of::<f32>() + kept.folded_bytes(plan) + slots.len() * size_of::<FeatureCounters>() + ALIGNMENT
+        words * size_of::<f32>()
+            + items
+            + kept.folded_bytes(plan)
+            + slots.len() * size_of::<FeatureCounters>()
+            + ALIGNMENT
     }
 
     /// Computes what the request decides: its columns (one row each) at scenario row `scenario`.
@@ -237,10 +265,24 @@ impl Scratch {
     ) {
         for first in range.clone().step_by(sources.plan.tile) {
             let (picked, rows) = (Picked::From(first), sources.plan.tile.min(range.end - first));
-            self.candidates(sources, false, call, picked, rows);
-            self.candidates(sources, true, call, picked, rows);
-            self.heads(sources.plan, call, picked, rows, 0);
+            self.tile(sources, call, picked, rows);
         }
+    }
+
+    /// Scores a tile for the scenario in memory.
+    fn tile<T: Iterator<Item = usize> + Clone, O: Scores>(
+        &mut self,
+        sources: &Sources<'_>,
+        call: &mut Call<'_, T, O>,
+        picked: Picked<'_>,
+        rows: usize,
+    ) {
+        let mut ordered = std::mem::take(&mut self.ordered);
+        let picked = self.items(sources, call.columns, picked, rows, &mut ordered);
+        self.candidates(sources, false, call, picked, rows);
+        self.candidates(sources, true, call, picked, rows);
+        self.heads(sources.plan, call, picked, rows, 0);
+        self.ordered = ordered;
     }
 
     /// Scores every candidate of `range` for a scenario row of its own.
@@ -260,10 +302,7 @@ impl Scratch {
                 let mut picked = std::mem::take(&mut self.picked);
                 let rows =
                     picked.iter_mut().zip(mine.by_ref()).map(|(place, candidate)| *place = candidate as u32).count();
-                let these = Picked::These(&picked[..rows]);
-                self.candidates(sources, false, call, these, rows);
-                self.candidates(sources, true, call, these, rows);
-                self.heads(sources.plan, call, these, rows, 0);
+                self.tile(sources, call, Picked::These(&picked[..rows]), rows);
                 self.picked = picked;
             }
         }
@@ -280,12 +319,15 @@ impl Scratch {
         let scores = call.tasks.clone().count() * call.candidates;
         for first in range.clone().step_by(sources.plan.tile) {
             let (picked, rows) = (Picked::From(first), sources.plan.tile.min(range.end - first));
+            let mut ordered = std::mem::take(&mut self.ordered);
+            let picked = self.items(sources, call.columns, picked, rows, &mut ordered);
             self.candidates(sources, false, call, picked, rows);
             for (position, scenario) in scenarios.clone().enumerate() {
                 self.change(sources, scenario);
                 self.candidates(sources, true, call, picked, rows);
                 self.heads(sources.plan, call, picked, rows, position * scores);
             }
+            self.ordered = ordered;
         }
     }
 
@@ -362,13 +404,13 @@ impl Scratch {
 
     /// Computes `rows` candidates of what is in memory: the steps that read no columns, for all tasks.
     pub fn compute(&mut self, sources: &Sources<'_>, rows: usize) {
-        for is_scenario_bound in [false, true] {
-            let mut place = sources.plan.range(Stage::Candidate, is_scenario_bound);
+        for (stage, is_scenario_bound) in [(Stage::Item, false), (Stage::Candidate, false), (Stage::Candidate, true)] {
+            let mut place = sources.plan.range(stage, is_scenario_bound);
             while !place.is_empty() {
                 let reads = |place: &usize| sources.plan.step(*place).operation.reads_columns();
                 let end = place.clone().find(reads).unwrap_or(place.end);
                 let steps = place.start..end;
-                self.run_steps(sources, Stage::Candidate, steps, Tasks::MAX, &[], Picked::From(0), rows);
+                self.run_steps(sources, stage, steps, Tasks::MAX, &[], Picked::From(0), rows);
                 place.start = place.end.min(end + 1);
             }
         }
@@ -377,6 +419,77 @@ impl Scratch {
     /// The values in memory.
     pub fn values(&self, place: Range<usize>) -> &[f32] {
         &self.memory[self.base..][place]
+    }
+
+    /// Brings the values of the item into memory: from the cache for candidates that it knows, and by the item steps for the
+    /// others, which it then knows. Returns the candidates in the order of their rows in memory.
+    fn items<'a>(
+        &mut self,
+        sources: &Sources<'_>,
+        columns: &[Column<'_>],
+        picked: Picked<'a>,
+        rows: usize,
+        ordered: &'a mut [u32],
+    ) -> Picked<'a> {
+        let Some(row) = &sources.plan.items else { return picked };
+        let known = sources.items.zip(self.bound.item_keys(columns));
+        let now = known.map_or(0, |(cache, _)| cache.tick());
+        let (mut unknown, mut end) = (0, rows);
+        if let Some((cache, keys)) = known {
+            let kernels = sources.plan.kernels;
+            let memory = &mut self.memory[self.base..];
+            let find = |row: usize| match keys[picked.place(row)] {
+                NO_KEY => None,
+                key => cache.find(key, now),
+            };
+            let mut next = find(0);
+            for place in 0..rows {
+                let found = std::mem::replace(&mut next, if place + 1 < rows { find(place + 1) } else { None });
+                let candidate = picked.place(place);
+                if let Some(found) = found {
+                    end -= 1;
+                    ordered[end] = candidate as u32;
+                    let next = next.as_ref().map_or(&[][..], Found::bytes);
+                    row.decode(kernels, found.bytes(), next, memory, end);
+                } else {
+                    ordered[unknown] = candidate as u32;
+                    unknown += 1;
+                    self.counters.item_misses += u64::from(keys[candidate] != NO_KEY);
+                }
+            }
+            self.counters.item_hits += (rows - unknown) as u64;
+        } else {
+            unknown = rows;
+        }
+        let (these, picked) = match &ordered[..] {
+            ordered if unknown < rows => (Picked::These(&ordered[..unknown]), Picked::These(&ordered[..rows])),
+            _ => (picked, picked),
+        };
+        if unknown > 0 {
+            self.run(sources, Stage::Item, false, Tasks::MAX, columns, these, unknown);
+        }
+        for place in 0..unknown {
+            let key = known.map(|(cache, keys)| (cache, keys[picked.place(place)])).filter(|(_, key)| *key != NO_KEY);
+            self.round(sources.plan, place, key.is_some());
+            if let Some((cache, key)) = key {
+                cache.keep(key, now, &self.item);
+            }
+        }
+        picked
+    }
+
+    /// Rounds the values of the item of row `row` of a tile as a cache would; leaves what it would keep in `self.item`, for
+    /// f32 only if that `is_kept`.
+    pub(super) fn round(&mut self, plan: &Plan, row: usize, is_kept: bool) {
+        let Some(item) = &plan.items else { return };
+        let memory = &mut self.memory[self.base..];
+        let is_rounded = item.rows != ItemRows::F32;
+        if is_rounded || is_kept {
+            item.encode(memory, row, &mut self.item);
+        }
+        if is_rounded {
+            item.decode(plan.kernels, &self.item, &[], memory, row);
+        }
     }
 
     /// The candidate steps of a tile that depend on the scenario, or those that do not.
@@ -439,7 +552,7 @@ impl Scratch {
         let scenario = scenario.unwrap_or(0);
         let scenario_values = match stage {
             Stage::Model | Stage::Scenario => &[],
-            Stage::Request | Stage::Candidate => kept
+            Stage::Request | Stage::Item | Stage::Candidate => kept
                 .scenario(&plan.regions, scenario)
                 .or_else(|| folded.known(scenario))
                 .map_or(&[][..], |values| &values[plan.regions.scenario_inputs.len()..]),

@@ -77,7 +77,7 @@ pub fn trace(
     visit: &mut dyn FnMut(StepValue<'_>),
 ) -> Result<Result<Vec<f32>, Fault>, Error> {
     let kept = KeptValues::none();
-    let sources = Sources { kept: &kept, ..*sources };
+    let sources = Sources { kept: &kept, items: None, ..*sources };
     let scratch = Scratch::new(&sources)?;
     Ok(Trace { sources, scratch, call, visit }.run(scenario))
 }
@@ -103,6 +103,8 @@ impl Trace<'_, '_> {
         let heads = &self.sources.plan.heads;
         let mut scores = vec![0.0; heads.len() * traced.len()];
         for (position, candidate) in traced.clone().enumerate() {
+            self.steps(Stage::Item, columns, Some(candidate));
+            self.scratch.round(self.sources.plan, 0, false);
             self.steps(Stage::Candidate, columns, Some(candidate));
             for (task, head) in heads.iter().enumerate() {
                 let memory = &self.scratch.memory[self.scratch.base..];

@@ -5,7 +5,7 @@
 //! same everywhere. Functions here are `#[inline(always)]` and carry no target feature: they become part of the function
 //! of the set that calls them, which carries it.
 
-use super::functions::{activate, share};
+use super::functions::{activate, activate_cheaply, share};
 use super::panels::Element;
 use super::{Activation, Combine, Places, Pooling, Span, Table, rare};
 use std::hint::black_box;
@@ -97,6 +97,16 @@ pub trait Lanes: Copy {
     unsafe fn prefetch(from: *const u8);
 }
 
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+pub unsafe fn prefetch<L: Lanes>(bytes: &[u8]) {
+    for line in bytes.chunks(64) {
+        // SAFETY: the caller's promise.
+        unsafe { L::prefetch(line.as_ptr()) }
+    }
+}
+
 /// Multiplies and adds in registers alone, `turns` times; returns how many operations that were. What a kernel can reach.
 ///
 /// # Safety
@@ -173,7 +183,15 @@ pub unsafe fn unary<L: Lanes>(memory: &mut [f32], rows: usize, activation: Activ
 /// # Safety
 /// As [`super::list::Functions`].
 #[inline(always)]
-pub unsafe fn combine<L: Lanes>(memory: &mut [f32], rows: usize, how: Combine, left: Span, right: Span, output: Span) {
+pub unsafe fn combine<L: Lanes>(
+    memory: &mut [f32],
+    rows: usize,
+    how: Combine,
+    left: Span,
+    right: Span,
+    activation: Activation,
+    output: Span,
+) {
     let memory = memory.as_mut_ptr();
     for row in 0..rows {
         for (column, count) in chunks(output.width) {
@@ -181,7 +199,8 @@ pub unsafe fn combine<L: Lanes>(memory: &mut [f32], rows: usize, how: Combine, l
             unsafe {
                 let x = read::<L>(memory.add(left.offset + row * left.stride + column), count);
                 let y = read_or_repeat::<L>(memory, row, right, column, count);
-                write(combined(how, x, y), memory.add(output.offset + row * output.stride + column), count);
+                let value = activate_cheaply(activation, combined(how, x, y));
+                write(value, memory.add(output.offset + row * output.stride + column), count);
             }
         }
     }

@@ -22,7 +22,7 @@ pub(super) struct Functions {
     pub has_planes: bool,
     pub unary: unsafe fn(&mut [f32], usize, Activation, Span, Span),
     pub generated: unsafe fn(&mut [f32], usize, &Generated<'_>),
-    pub combine: unsafe fn(&mut [f32], usize, Combine, Span, Span, Span),
+    pub combine: unsafe fn(&mut [f32], usize, Combine, Span, Span, Activation, Span),
     pub affine: unsafe fn(&mut [f32], usize, Span, &[f32], &[f32], Span),
     pub softmax: unsafe fn(&mut [f32], usize, Span, Span),
     pub layer_norm: unsafe fn(&mut [f32], usize, Span, &[f32], &[f32], f32, Span),
@@ -40,6 +40,7 @@ pub(super) struct Functions {
     pub reduce: unsafe fn(&mut [f32], usize, Reduce, usize, Span, Span),
     pub view: unsafe fn(&mut [f32], usize, Span, &Places, Span),
     pub matmul_transposed: unsafe fn(&mut [f32], usize, &MatMul, [usize; 2]),
+    pub prefetch: unsafe fn(&[u8]),
     pub spin: unsafe fn(usize) -> usize,
 }
 
@@ -54,7 +55,10 @@ macro_rules! kernel_set {
                 dots::pairs(memory: &mut [f32], rows: usize, call: &Dense<'_>);
                 lanes::unary(memory: &mut [f32], rows: usize, activation: Activation, input: Span, output: Span);
                 tile::generated(memory: &mut [f32], rows: usize, call: &Generated<'_>);
-                lanes::combine(memory: &mut [f32], rows: usize, how: Combine, left: Span, right: Span, output: Span);
+                lanes::combine(
+                    memory: &mut [f32], rows: usize, how: Combine, left: Span, right: Span, activation: Activation,
+                    output: Span
+                );
                 lanes::affine(
                     memory: &mut [f32], rows: usize, input: Span, scale: &[f32], shift: &[f32], output: Span
                 );
@@ -85,6 +89,7 @@ macro_rules! kernel_set {
                 reduce::reduce(memory: &mut [f32], rows: usize, how: Reduce, inner: usize, input: Span, output: Span);
                 lanes::view(memory: &mut [f32], rows: usize, input: Span, places: &Places, output: Span);
                 transposed::matmul_transposed(memory: &mut [f32], rows: usize, call: &MatMul, steps: [usize; 2]);
+                lanes::prefetch(bytes: &[u8]);
                 lanes::spin(turns: usize) -> usize;
             }
         };
@@ -220,6 +225,12 @@ impl Kernels {
         self.functions.has_planes
     }
 
+    /// Asks for `bytes` to be brought into the caches, without waiting for them.
+    pub fn prefetch(&self, bytes: &[u8]) {
+        // SAFETY: the CPU has the set (`select`).
+        unsafe { (self.functions.prefetch)(bytes) }
+    }
+
     /// Multiplies and adds in registers alone, `turns` times; returns how many operations that were.
     pub fn spin(&self, turns: usize) -> usize {
         // SAFETY: the CPU has the set (`select`).
@@ -288,15 +299,30 @@ impl Kernels {
         }
     }
 
-    /// `output = how(left, right)`; a right side of width 1 is repeated. May be in place, but not over a repeated side.
-    pub fn combine(&self, memory: &mut [f32], rows: usize, how: Combine, left: Span, right: Span, output: Span) {
+    /// `output = activation(how(left, right))`; a right side of width 1 is repeated. May be in place, but not over a repeated
+    /// side.
+    #[expect(clippy::too_many_arguments, reason = "three spans and two functions")]
+    pub fn combine(
+        &self,
+        memory: &mut [f32],
+        rows: usize,
+        how: Combine,
+        left: Span,
+        right: Span,
+        activation: Activation,
+        output: Span,
+    ) {
         assert_eq!(left.width, output.width, "combine left");
         assert!(right.width == output.width || right.width == 1, "combine right");
         check(memory, rows, left);
         check(memory, rows, right);
         check_output(memory, rows, output);
+        let (during, after) = split(activation);
         // SAFETY: the CPU has the set (`select`), and all spans were checked above.
-        unsafe { (self.functions.combine)(memory, rows, how, left, right, output) }
+        unsafe { (self.functions.combine)(memory, rows, how, left, right, during, output) }
+        if after != Activation::Identity {
+            self.unary(memory, rows, after, output, output);
+        }
     }
 
     /// `output = (input - mean) / sqrt(variance + epsilon) * scale + shift`, moments over the row; may be in place.

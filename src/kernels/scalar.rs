@@ -43,6 +43,7 @@ pub(super) const FUNCTIONS: Functions = Functions {
     reduce,
     view,
     matmul_transposed,
+    prefetch: |_| (),
     spin,
 };
 
@@ -157,12 +158,20 @@ fn generated(memory: &mut [f32], rows: usize, call: &Generated<'_>) {
     }
 }
 
-fn combine(memory: &mut [f32], rows: usize, how: Combine, left: Span, right: Span, output: Span) {
+fn combine(
+    memory: &mut [f32],
+    rows: usize,
+    how: Combine,
+    left: Span,
+    right: Span,
+    activation: Activation,
+    output: Span,
+) {
     for row in 0..rows {
         for column in 0..output.width {
             let x = memory[at(left, row, column)];
             let y = memory[at(right, row, if right.width == 1 { 0 } else { column })];
-            memory[at(output, row, column)] = combined(how, x, y);
+            memory[at(output, row, column)] = activate(activation, combined(how, x, y));
         }
     }
 }

@@ -45,6 +45,7 @@ pub(super) const FUNCTIONS: Functions = Functions {
     reduce: reduce::reduce::<Portable>,
     view: lanes::view::<Portable>,
     matmul_transposed: transposed::matmul_transposed::<Portable>,
+    prefetch: lanes::prefetch::<Portable>,
     spin: lanes::spin::<Portable>,
 };
 

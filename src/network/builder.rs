@@ -578,7 +578,11 @@ impl<'a> Builder<'a> {
     fn combine(&mut self, name: &str, how: Combine, left: Value, right: Value) -> Value {
         let width = self.width(left);
         debug_assert!(self.width(right) == width || self.width(right) == 1, "{name}");
-        self.graph.add(Op::Combine { how, left, right, spread: Spread::Cycle }, width, name)
+        self.graph.add(
+            Op::Combine { how, left, right, spread: Spread::Cycle, activation: Activation::Identity },
+            width,
+            name,
+        )
     }
 
     /// The sum of values of one width; those that are the same for all candidates come first.

@@ -152,8 +152,9 @@ pub enum Op {
     Normalize { input: Value, epsilon: f32, groups: usize },
     /// An activation, per element.
     Activation { input: Value, activation: Activation },
-    /// The sum, difference, product and so on of two values, per element; a narrower right side is repeated as `spread` says.
-    Combine { how: Combine, left: Value, right: Value, spread: Spread },
+    /// The sum, difference, product and so on of two values, per element; a narrower right side is repeated as `spread` says. The
+    /// activation is put there by `plan/fuse`.
+    Combine { how: Combine, left: Value, right: Value, spread: Spread, activation: Activation },
     /// `then` where the condition is not 0, else `otherwise`, per element; an input of width 1 is repeated.
     Choose { condition: Value, then: Value, otherwise: Value },
     /// `exp(x) / sum(exp(x))` over each of `groups` equal parts of the row.

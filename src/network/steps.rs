@@ -596,7 +596,7 @@ impl Step<'_> {
                     );
                 }
                 let spread = if each && other > 1 && other < width { Spread::Each } else { Spread::Cycle };
-                (Op::Combine { how: function.into(), left, right, spread }, width)
+                (Op::Combine { how: function.into(), left, right, spread, activation: Activation::Identity }, width)
             }
             Kind::Choose {} => {
                 let [condition, then, otherwise] = self.inputs()?;

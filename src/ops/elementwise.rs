@@ -27,13 +27,14 @@ pub enum Spread {
     Each,
 }
 
-/// `out = how(left, right)`, where a narrow right side is spread.
+/// `out = activation(how(left, right))`, where a narrow right side is spread.
 #[derive(Debug)]
 pub struct Combine {
     pub how: kernels::Combine,
     pub left: Span,
     pub right: Span,
     pub spread: Spread,
+    pub activation: Activation,
     pub output: Span,
     /// Rows where they are not those of the call: for matrices.
     pub rows: Option<usize>,
@@ -41,7 +42,7 @@ pub struct Combine {
 
 impl Combine {
     pub(super) fn run(&self, context: &mut Context<'_>) {
-        let Self { how, left, right, spread, output, .. } = *self;
+        let Self { how, left, right, spread, activation, output, .. } = *self;
         let rows = self.rows.unwrap_or(context.rows);
         let groups = match spread {
             _ if right.width == left.width || right.width == 1 => 1,
@@ -50,7 +51,8 @@ impl Combine {
         };
         for (rows, part) in Part::calls(rows, groups) {
             let right = if spread == Spread::Each && groups > 1 { part.split(right) } else { part.repeat(right) };
-            context.kernels.combine(context.memory, rows, how, part.split(left), right, part.split(output));
+            let (left, output) = (part.split(left), part.split(output));
+            context.kernels.combine(context.memory, rows, how, left, right, activation, output);
         }
     }
 }

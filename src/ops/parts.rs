@@ -166,7 +166,8 @@ mod tests {
                     let right = Span { offset: 5, stride, width };
                     let how = Combine::Subtract;
                     let mut memory = memory();
-                    let combination = Combination { how, left, right, spread, output, rows: None };
+                    let combination =
+                        Combination { how, left, right, spread, activation: Activation::Identity, output, rows: None };
                     run(&Operation::Combination(combination), rows, &mut memory, &[]);
                     for (row, j) in (0..rows).flat_map(|row| (0..whole).map(move |j| (row, j))) {
                         let met = if spread == Spread::Cycle { j % width } else { j / parts };

@@ -39,7 +39,7 @@ impl Tabulated {
     ) -> Option<Vec<u8>> {
         let width = constant.len();
         let mut table = Vec::new();
-        table.try_reserve_exact(rows.checked_add(1)?.checked_mul(width * size_of::<f32>())?).ok()?;
+        table.try_reserve_exact(rows.checked_add(1)?.checked_mul(size_of_val(constant))?).ok()?;
         for (field, layers) in factors {
             let input = Span { offset: BLOCK * width, stride: field.width, width: field.width };
             let mut memory = vec![0.0; BLOCK * (width + field.width)];

@@ -15,6 +15,7 @@ use super::Stage;
 use crate::format::Description;
 use crate::network::graph::{Graph, Matrix, Node, Op, Value};
 use crate::ops::{Attend, Span, Weight};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// Rows start at a multiple of this many f32: 64 bytes.
@@ -38,6 +39,8 @@ pub struct Arena {
     pub scratch: Vec<Option<Span>>,
     /// The copies that complete each concatenation; empty for other values.
     pub transfers: Vec<Vec<Transfer>>,
+    /// What candidate steps read of item steps: parts of rows that do not overlap.
+    pub items: Vec<Span>,
     pub regions: Regions,
 }
 
@@ -161,7 +164,7 @@ impl Layout<'_> {
         regions.request = regions.scenario_inputs.end..length;
 
         let (staged, lives) = self.find_lives(&place);
-        let own: Vec<usize> = (0..count).filter(|v| self.stages[*v] == Stage::Candidate).filter(is_own).collect();
+        let own: Vec<usize> = (0..count).filter(|v| self.stages[*v].is_of_candidates()).filter(is_own).collect();
         let mut shared: Vec<Buffer> = Vec::new();
         for value in &own {
             let (rows, stride) = (self.rows(Value(*value)), padded(graph.nodes[*value].width));
@@ -176,14 +179,14 @@ impl Layout<'_> {
             if needed > 0 && self.quantized[index] == index {
                 extra.push(index);
                 let last = self.quantized.iter().rposition(|first| *first == index).unwrap_or(index);
-                let life = if self.stages[index] == Stage::Candidate { (index, last) } else { (0, count) };
+                let life = if self.stages[index].is_of_candidates() { (index, last) } else { (0, count) };
                 shared.push(Buffer { rows: 1, stride: padded(needed), life });
             }
         }
         let (offsets, length) = place_shared(&shared, length);
         let is_behind = |value: usize| match self.stages[value] {
             Stage::Model | Stage::Scenario => uses[value].is_some_and(|used| used != Use::Input),
-            Stage::Request | Stage::Candidate => false,
+            Stage::Request | Stage::Item | Stage::Candidate => false,
         };
         let length = length.next_multiple_of(ALIGNMENT);
         for value in (0..count).filter(|value| is_behind(*value)) {
@@ -221,7 +224,16 @@ impl Layout<'_> {
             };
             settled.copied.iter().map(transfer).collect()
         });
-        Arena { transfers: transfers.collect(), spans, staged: stage_spans, scratch, regions }
+        let transfers = transfers.collect();
+        let items = self.item_values().into_iter().map(|value| spans[value.0]).collect();
+        Arena { transfers, items: disjoint(items), spans, staged: stage_spans, scratch, regions }
+    }
+
+    /// The values of item steps that candidate steps or outputs read.
+    fn item_values(&self) -> BTreeSet<Value> {
+        let nodes = self.graph.nodes.iter().zip(self.stages).filter(|(_, stage)| **stage == Stage::Candidate);
+        let read = nodes.flat_map(|(node, _)| node.op.inputs()).chain(self.graph.outputs.iter().flatten().copied());
+        read.filter(|value| self.stages[value.0] == Stage::Item).collect()
     }
 
     /// f32 that a node needs besides its value.
@@ -244,7 +256,7 @@ impl Layout<'_> {
     fn rows(&self, value: Value) -> usize {
         match (self.graph.sequence(value), self.stages[value.0]) {
             (Some(_), _) => self.length_of(value),
-            (None, Stage::Candidate) => self.tile,
+            (None, stage) if stage.is_of_candidates() => self.tile,
             (None, _) => 1,
         }
     }
@@ -352,7 +364,7 @@ impl Layout<'_> {
             }
             for value in node.op.inputs() {
                 touch(value, index);
-                let is_row = self.stages[value.0] == Stage::Candidate && graph.sequence(value).is_none();
+                let is_row = self.stages[value.0].is_of_candidates() && graph.sequence(value).is_none();
                 if self.in_block[index] && is_row {
                     touch(value, end);
                     stage(&mut staged, value, (start, end));
@@ -364,6 +376,14 @@ impl Layout<'_> {
             }
         }
         graph.outputs.iter().flatten().for_each(|output| touch(*output, graph.nodes.len()));
+        // Rows that a cache knows are there before the others are computed.
+        let items = || (0..graph.nodes.len()).filter(|index| self.stages[*index] == Stage::Item);
+        if let (Some(first), Some(last)) = (items().next(), items().next_back()) {
+            for value in self.item_values() {
+                touch(value, first);
+                touch(value, last);
+            }
+        }
         (staged, lives)
     }
 }
@@ -417,6 +437,21 @@ fn place_shared(buffers: &[Buffer], base: usize) -> (Vec<usize>, usize) {
         placed.push(place);
     }
     (offsets, end)
+}
+
+/// The spans of one row, without those that lie inside another; what overlaps becomes one.
+fn disjoint(mut spans: Vec<Span>) -> Vec<Span> {
+    spans.sort_unstable_by_key(|span| span.offset);
+    let mut apart: Vec<Span> = Vec::with_capacity(spans.len());
+    for span in spans {
+        match apart.last_mut() {
+            Some(last) if span.offset < last.offset + last.width => {
+                last.width = last.width.max(span.offset + span.width - last.offset);
+            }
+            _ => apart.push(span),
+        }
+    }
+    apart
 }
 
 fn padded(width: usize) -> usize {

@@ -1,4 +1,4 @@
-//! An activation over a product that nothing else reads is computed in the product's epilogue.
+//! An activation over a product or an element-wise operation that nothing else reads is computed at the end of that.
 
 use super::rewrite::rewrite;
 use crate::network::graph::{Graph, Op};
@@ -9,13 +9,14 @@ pub fn fuse(graph: &Graph) -> Graph {
     rewrite(graph, |fused, node, op| {
         if let (Op::Activation { input: source, .. }, Op::Activation { input, activation: after }) = (&node.op, &op)
             && uses[source.0] == 1
-            && let product @ Op::Product { activation: Activation::Identity, .. } = fused.op(*input)
+            && let Op::Product { activation: Activation::Identity, .. }
+            | Op::Combine { activation: Activation::Identity, .. } = fused.op(*input)
         {
-            let mut product = product.clone();
-            if let Op::Product { activation, .. } = &mut product {
+            let mut before = fused.op(*input).clone();
+            if let Op::Product { activation, .. } | Op::Combine { activation, .. } = &mut before {
                 *activation = *after;
             }
-            return fused.add(product, node.width, &node.name);
+            return fused.add(before, node.width, &node.name);
         }
         fused.add(op, node.width, &node.name)
     })

@@ -9,10 +9,10 @@ use crate::format::{self, DenseTransform, Description, FeatureKind, RowTransform
 use crate::network::Rate;
 use crate::network::graph::{self, Matrices, Matrix, Node, Op, Pool as Pooled, TabulatedLayer, Value};
 use crate::ops::{
-    Affine, Argmax, Attend, Choose, Combination, Combine, Copy, Dense, Dots, Enter, Find, Gather, Generated,
-    Interleave, Kept, Kernels, LayerNorm, Leave, Load, Lookup, Mapping, MatMul, Mixture, NOWHERE, Normalize, OneHot,
-    Operation, Panels, PerRow, Pick, Pool, Pooling, Reduction, RowNumbers, Scaling, Scores, Softmax, SoftmaxDown, Span,
-    Spread, Start, Stored, Table, Tabulated, TabulatedField, TopK, Unary, View, Weight,
+    Activation, Affine, Argmax, Attend, Choose, Combination, Combine, Copy, Dense, Dots, Enter, Find, Gather,
+    Generated, Interleave, Kept, Kernels, LayerNorm, Leave, Load, Lookup, Mapping, MatMul, Mixture, NOWHERE, Normalize,
+    OneHot, Operation, Panels, PerRow, Pick, Pool, Pooling, Reduction, RowNumbers, Scaling, Scores, Softmax,
+    SoftmaxDown, Span, Spread, Start, Stored, Table, Tabulated, TabulatedField, TopK, Unary, View, Weight,
 };
 
 /// What lowering reads.
@@ -88,7 +88,7 @@ impl Lowering<'_> {
         for index in start..=end {
             for value in graph.nodes[index].op.inputs() {
                 let is_inside = (start..=end).contains(&value.0);
-                let is_row = self.plan.stages[value.0] == Stage::Candidate && graph.sequence(value).is_none();
+                let is_row = self.plan.stages[value.0].is_of_candidates() && graph.sequence(value).is_none();
                 match entered.iter_mut().find(|(known, _)| *known == value) {
                     Some((_, reader)) => *reader = index,
                     None if is_row && !is_inside => entered.push((value, index)),
@@ -193,9 +193,9 @@ impl Lowering<'_> {
                 let unary = Unary { activation: *activation, input: span(*input), output };
                 self.plain(Operation::Unary(unary), shape)
             }
-            Op::Combine { how, left, right, spread } => {
-                let (left, right) = (span(*left), span(*right));
-                let combination = Combination { how: *how, left, right, spread: *spread, output, rows: None };
+            Op::Combine { how, left, right, spread, activation } => {
+                let (how, left, right, spread) = (*how, span(*left), span(*right), *spread);
+                let combination = Combination { how, left, right, spread, activation: *activation, output, rows: None };
                 self.plain(Operation::Combination(combination), shape)
             }
             Op::ScaleRows { matrix, scale } | Op::ScaleColumns { matrix, scale } => {
@@ -208,6 +208,7 @@ impl Lowering<'_> {
                     left: rows_of(matrix, columns),
                     right: if is_by_row { rows_of(scale, 1) } else { Span { stride: 0, ..scale } },
                     spread: Spread::Cycle,
+                    activation: Activation::Identity,
                     output: rows_of(output, columns),
                     rows: Some(rows),
                 };
@@ -222,7 +223,7 @@ impl Lowering<'_> {
                     kept: None,
                     start: Start::Zero,
                     addend: None,
-                    activation: crate::ops::Activation::Identity,
+                    activation: Activation::Identity,
                     output: rows_of(output, columns),
                     rows: Some(rows),
                 };
@@ -305,7 +306,7 @@ impl Lowering<'_> {
                         let weight_type = self.weights[index].ok_or_else(typed)?;
                         let folded = Folded::read(self.store, layer, outputs)?;
                         let weights = folded.pack(columns, weight_type, self.kernels)?;
-                        let rows = if self.plan.stages[index] == Stage::Candidate { self.tile } else { groups };
+                        let rows = if self.plan.stages[index].is_of_candidates() { self.tile } else { groups };
                         let kernel = self.kernels.dense_name(weights.weight_type(), rows).to_owned();
                         let bytes = weights.bytes();
                         let scratch = self.arena.scratch[index].unwrap_or(NOWHERE);
@@ -545,7 +546,12 @@ impl Lowering<'_> {
     pub fn read_outside(&self, value: Value, stage: Stage) -> Span {
         let span = self.arena.spans[value.0];
         let is_position = self.plan.graph.sequence(value).is_some();
-        if is_position || self.plan.stages[value.0] == stage { span } else { Span { stride: 0, ..span } }
+        let is_of_candidates = self.plan.stages[value.0].is_of_candidates() && stage.is_of_candidates();
+        if is_position || self.plan.stages[value.0] == stage || is_of_candidates {
+            span
+        } else {
+            Span { stride: 0, ..span }
+        }
     }
 
     /// The most positions of a value.

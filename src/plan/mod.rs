@@ -6,6 +6,7 @@
 //! | `split` | linear layers over mixed rates | partial products, each at its own rate |
 //! | `prune` | all values | those that a task needs, marked with the tasks |
 //! | `tabulate` | products of single ids of the request | sums of rows of product tables |
+//! | `items` | products of the item that the request is added to | sums that an item cache can keep, and additions |
 //! | `fuse` | activations over products | epilogues |
 //! | `schedule` | nodes | their order: free of the scenario first, positions in blocks |
 //! | `arena` | values | spans of one memory, with a lifetime each |
@@ -16,6 +17,7 @@
 mod arena;
 mod fold;
 mod fuse;
+mod items;
 mod lower;
 mod pack;
 mod prune;
@@ -25,6 +27,7 @@ mod split;
 mod tabulate;
 
 pub use arena::Regions;
+pub use items::{ItemPart, ItemRow, ItemRows};
 pub use pack::Precision;
 pub use prune::Tasks;
 
@@ -66,11 +69,20 @@ pub enum Stage {
     Scenario,
     /// Once per request, in `prepare`.
     Request,
+    /// For every candidate that the item cache does not know, in `score`; there are no such steps without a cache.
+    Item,
     /// For every candidate, in `score`.
     Candidate,
 }
 
-const STAGES: [Stage; 4] = [Stage::Model, Stage::Scenario, Stage::Request, Stage::Candidate];
+const STAGES: [Stage; 5] = [Stage::Model, Stage::Scenario, Stage::Request, Stage::Item, Stage::Candidate];
+
+impl Stage {
+    /// Whether its steps compute a row per candidate.
+    pub fn is_of_candidates(self) -> bool {
+        matches!(self, Stage::Item | Stage::Candidate)
+    }
+}
 
 /// How to plan.
 #[derive(Clone, Debug)]
@@ -85,6 +97,8 @@ pub struct PlanOptions {
     pub tile: usize,
     /// The most bytes of product tables.
     pub product_bytes: usize,
+    /// The type of the rows of an item cache; `None`: there is none.
+    pub items: Option<ItemRows>,
 }
 
 /// The rows of a step.
@@ -149,11 +163,13 @@ pub struct Plan {
     steps: Vec<Step>,
     stages: Vec<Stage>,
     /// The places of the steps of each stage: of those that are free of the scenario, and of the others.
-    ranges: [[Range<usize>; 2]; 4],
+    ranges: [[Range<usize>; 2]; 5],
     pub(crate) heads: Vec<Head>,
     pub(crate) kernels: &'static Kernels,
     pub(crate) tile: usize,
     pub(crate) regions: Regions,
+    /// What an item cache keeps of a candidate; `None` without one, or if nothing depends on the item alone.
+    pub(crate) items: Option<ItemRow>,
     /// The slots of each group of sequences.
     pub(crate) sequences: Vec<Vec<usize>>,
     /// The most ids that a step other than one of bags finds for a row.
@@ -181,11 +197,14 @@ impl Plan {
         let (graph, _) = prune::prune(&graph, &factors);
         let model = Tables { description, store, tables, rates: &features };
         let graph = tabulate(&graph, &model, options.product_bytes);
+        let graph = if options.items.is_some() { items::apart(&graph, &features) } else { graph };
         let (graph, tasks) = prune::prune(&fuse::fuse(&graph), &factors);
 
         let rates = rates(&graph, &features);
+        let dependents = schedule::dependents(&graph);
+        let stages = graph.nodes.iter().zip(&rates).zip(&dependents);
         let stages: Vec<Stage> =
-            graph.nodes.iter().zip(&rates).map(|(node, rate)| stage(&node.op, *rate, options)).collect();
+            stages.map(|((node, rate), is_dependent)| stage(&node.op, *rate, *is_dependent, options)).collect();
         let scheduled = schedule(&graph, &stages, &tasks);
         let weights = weight_types(&scheduled.graph, store, options)?;
         let quantized = quantized_by(&scheduled, &weights);
@@ -256,6 +275,7 @@ impl Plan {
             heads,
             kernels,
             tile,
+            items: options.items.and_then(|rows| ItemRow::new(rows, arena.items)),
             regions: arena.regions,
             longest: description.features.iter().map(most_ids).max().unwrap_or(0).max(fields + 1),
             sequences,
@@ -321,9 +341,11 @@ impl Plan {
         (self.regions.model_inputs.len() + self.regions.model_rest.len()) * size_of::<f32>()
     }
 
-    /// Multiply-adds of one row: at open, per scenario, per request, and per candidate.
+    /// Multiply-adds of one row: at open, per scenario, per request, and per candidate that no cache knows.
     pub fn multiply_adds(&self) -> [usize; 4] {
-        STAGES.map(|stage| self.steps().filter(|(of, _)| *of == stage).map(|(_, step)| step.multiply_adds).sum())
+        let of = |stage| self.steps().filter(|(of, _)| *of == stage).map(|(_, step)| step.multiply_adds).sum::<usize>();
+        let [model, scenario, request, item, candidate] = STAGES.map(of);
+        [model, scenario, request, item + candidate]
     }
 
     /// Multiply-adds of one row by the rate at which their result changes, slowest first.
@@ -415,7 +437,7 @@ fn last_layers(graph: &Graph) -> Vec<bool> {
 }
 
 /// Features are read at their own stage; without the split, everything else that changes with a request runs per candidate.
-fn stage(op: &Op, rate: Rate, options: &PlanOptions) -> Stage {
+fn stage(op: &Op, rate: Rate, is_dependent: bool, options: &PlanOptions) -> Stage {
     let is_input = matches!(
         op,
         Op::Feature(_) | Op::Embedding { .. } | Op::Tabulated { .. } | Op::RowNumbers(_) | Op::Sequence { .. }
@@ -424,6 +446,7 @@ fn stage(op: &Op, rate: Rate, options: &PlanOptions) -> Stage {
         Rate::Model => Stage::Model,
         Rate::Scenario => Stage::Scenario,
         Rate::Request if options.split || is_input => Stage::Request,
+        Rate::Item if options.items.is_some() && !is_dependent => Stage::Item,
         Rate::Request | Rate::Item | Rate::Pair => Stage::Candidate,
     }
 }
@@ -482,6 +505,7 @@ impl fmt::Display for Stage {
             Stage::Model => "model",
             Stage::Scenario => "scenario",
             Stage::Request => "request",
+            Stage::Item => "item",
             Stage::Candidate => "candidate",
         })
     }

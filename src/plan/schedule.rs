@@ -1,5 +1,5 @@
-//! The order of the steps: what does not depend on the scenario before what does, and what is computed over the positions of
-//! a sequence for each candidate in blocks.
+//! The order of the steps: what slower stages and the item cache need before the rest of the candidates, what does not depend on
+//! the scenario before what does, and what is computed over the positions of a sequence for each candidate in blocks.
 //!
 //! A block runs once per candidate, so its values do not outlive it, but for those that pool them to a row. A value over
 //! positions that two blocks read is computed in both. Blocks are numbered by depth: one that reads the pooled result of
@@ -24,7 +24,7 @@ pub struct Scheduled {
 }
 
 /// Where a node runs, first by the order of the fields.
-type Place = (bool, usize, bool);
+type Place = (bool, bool, usize, bool);
 
 /// Puts `graph` in order.
 pub fn schedule(graph: &Graph, stages: &[Stage], tasks: &[Tasks]) -> Scheduled {
@@ -39,7 +39,7 @@ pub fn schedule(graph: &Graph, stages: &[Stage], tasks: &[Tasks]) -> Scheduled {
 
     let mut runs: BTreeSet<(Place, usize)> = BTreeSet::new();
     for index in (0..graph.nodes.len()).filter(|index| !is_position(*index)) {
-        let place = (dependents[index], depths[index], in_block[index]);
+        let place = (stages[index] == Stage::Candidate, dependents[index], depths[index], in_block[index]);
         let mut pending = vec![index];
         while let Some(index) = pending.pop() {
             if runs.insert((place, index)) && in_block[index] {
@@ -65,7 +65,7 @@ pub fn schedule(graph: &Graph, stages: &[Stage], tasks: &[Tasks]) -> Scheduled {
         scheduled.tasks.push(tasks[index]);
         scheduled.stages.push(stages[index]);
         scheduled.in_block.push(in_block[index]);
-        scheduled.dependents.push(place.0);
+        scheduled.dependents.push(place.1);
     }
     let outputs = graph.outputs.iter();
     scheduled.graph.outputs = outputs.map(|output| output.map(|value| names[&(None, value.0)])).collect();
@@ -82,7 +82,7 @@ fn blocks(graph: &Graph, stages: &[Stage]) -> Vec<bool> {
 }
 
 /// Whether each value depends on the scenario.
-fn dependents(graph: &Graph) -> Vec<bool> {
+pub fn dependents(graph: &Graph) -> Vec<bool> {
     let mut dependent: Vec<bool> = Vec::with_capacity(graph.nodes.len());
     for node in &graph.nodes {
         let is_source = matches!(node.op, Op::Scenario(_) | Op::ScenarioOneHot);

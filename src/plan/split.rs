@@ -37,17 +37,17 @@ pub fn split(graph: &Graph, features: &[Rate]) -> Graph {
             Op::BatchNorm { input, norm, groups: 1, .. } => {
                 pass.per_run(input, &node.name, |_, part, start| Op::BatchNorm { input: part, norm, start, groups: 1 })
             }
-            Op::Combine { how, left, right, spread }
+            Op::Combine { how, left, right, spread, activation }
                 if pass.graph.width(right) == node.width && node.width > 1 && pass.is_divided(left, right) =>
             {
                 let mixed = if pass.runs(left).len() > 1 { left } else { right };
                 pass.per_run(mixed, &node.name, |pass, part, at| {
                     let [left, right] = [left, right].map(|side| pass.slice(side, at, pass.graph.width(part)));
-                    Op::Combine { how, left, right, spread }
+                    Op::Combine { how, left, right, spread, activation }
                 })
             }
-            Op::Combine { how, left, right, spread } if pass.graph.width(right) == 1 => {
-                pass.per_run(left, &node.name, |_, part, _| Op::Combine { how, left: part, right, spread })
+            Op::Combine { how, left, right, spread, activation } if pass.graph.width(right) == 1 => {
+                pass.per_run(left, &node.name, |_, part, _| Op::Combine { how, left: part, right, spread, activation })
             }
             Op::Dots { pairs } => pass.dots(&pairs, &node.name),
             op => pass.add(op, node.width, &node.name),
@@ -213,7 +213,7 @@ impl Pass<'_> {
         let mut start = 0;
         for (leaf, length) in self.parts(input, groups) {
             let parts = match *self.graph.op(leaf) {
-                Op::Combine { how: Combine::Subtract, left, right, spread }
+                Op::Combine { how: Combine::Subtract, left, right, spread, activation: Activation::Identity }
                     if self.graph.width(right) == self.graph.width(leaf)
                         || (self.graph.width(right) == length && spread == Spread::Cycle) =>
                 {
@@ -354,7 +354,8 @@ impl Pass<'_> {
         }
         match (position, row) {
             (Some(left), Some(right)) => {
-                self.add(Op::Combine { how: Combine::Add, left, right, spread: Spread::Cycle }, width, name)
+                let (how, spread) = (Combine::Add, Spread::Cycle);
+                self.add(Op::Combine { how, left, right, spread, activation }, width, name)
             }
             (Some(value), None) => value,
             (None, Some(value)) if of == 1 => value,

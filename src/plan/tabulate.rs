@@ -85,7 +85,10 @@ pub fn tabulate(graph: &Graph, model: &Tables<'_>, budget: usize) -> Graph {
         };
         let op = match (share.rest.as_slice(), share.start) {
             ([], Start::Zero | Start::Bias) => return sum,
-            ([], Start::Value(left)) => Op::Combine { how: Combine::Add, left, right: sum, spread: Spread::Cycle },
+            ([], Start::Value(left)) => {
+                let (how, spread, activation) = (Combine::Add, Spread::Cycle, Activation::Identity);
+                Op::Combine { how, left, right: sum, spread, activation }
+            }
             (rest, start) => {
                 let input = match rest {
                     [(single, _)] => *single,
@@ -175,8 +178,11 @@ impl Tables<'_> {
     }
 }
 
-/// A stored layer with its inputs and the columns that each meets, if `op` is one over rows, as `split` makes them.
-fn product(graph: &Graph, op: &Op) -> Option<(Layer, Start, Vec<(Value, Columns)>)> {
+/// A stored layer over rows: its inputs with the columns that each meets.
+type Product = (Layer, Start, Vec<(Value, Columns)>);
+
+/// The product that `op` is, as `split` makes them.
+fn product(graph: &Graph, op: &Op) -> Option<Product> {
     let Op::Product { input, matrix: Matrix::Layer(layer, columns), start, addend: None, activation, groups: 1 } = op
     else {
         return None;

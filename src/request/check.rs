@@ -1,6 +1,6 @@
 //! The one check of a call's columns. What passes here needs no further check: operations index without asking again.
 
-use super::columns::{Column, Values};
+use super::columns::{Column, ITEM_KEY, Values};
 use crate::error::{ErrorKind, Fault, Subject};
 use crate::format::{Feature, FeatureKind, Rate, ValueKind};
 
@@ -41,16 +41,22 @@ pub const MAX_BAG: usize = 65_536;
 
 const ABSENT: u32 = u32::MAX;
 
+/// The rules of item keys; those of 32 bits are refused beyond them.
+const KEYS: Slot =
+    Slot { is_request: false, value: ValueKind::Integer, width: 1, is_bag: false, longest: MAX_BAG, is_optional: true };
+
 /// Which column of the call holds each feature.
 #[derive(Clone, Debug)]
 pub struct Bound {
     columns: Vec<u32>,
+    /// The column of item keys.
+    keys: u32,
 }
 
 impl Bound {
     /// Room for `features` features: the only allocation.
     pub fn new(features: usize) -> Self {
-        Self { columns: vec![ABSENT; features] }
+        Self { columns: vec![ABSENT; features], keys: ABSENT }
     }
 
     /// Checks `columns` for one side of a call of `rows` rows, and remembers where each feature is.
@@ -59,13 +65,15 @@ impl Bound {
     /// The first column (by its position, then missing features by slot) that breaks a rule.
     pub fn bind(&mut self, slots: &[Slot], is_request: bool, rows: usize, columns: &[Column<'_>]) -> Result<(), Fault> {
         self.columns.fill(ABSENT);
+        self.keys = ABSENT;
         for (position, column) in columns.iter().enumerate() {
             let place = Subject::Column(u32::try_from(position).unwrap_or(u32::MAX));
-            let Some(slot) = slots.get(column.feature as usize) else {
-                return Err(Fault::new(ErrorKind::UnknownFeature, place));
+            let (bound, checked) = match slots.get(column.feature as usize) {
+                Some(slot) => (&mut self.columns[column.feature as usize], check(slot, is_request, rows, column)),
+                None if column.feature == ITEM_KEY => (&mut self.keys, check(&KEYS, is_request, rows, column)),
+                None => return Err(Fault::new(ErrorKind::UnknownFeature, place)),
             };
-            check(slot, is_request, rows, column).map_err(|kind| Fault::new(kind, Subject::Feature(column.feature)))?;
-            let bound = &mut self.columns[column.feature as usize];
+            checked.map_err(|kind| Fault::new(kind, Subject::Feature(column.feature)))?;
             if *bound != ABSENT {
                 return Err(Fault::new(ErrorKind::DuplicateColumn, Subject::Feature(column.feature)));
             }
@@ -84,6 +92,15 @@ impl Bound {
     /// Takes over where the features of another call of the same model are.
     pub fn copy(&mut self, from: &Bound) {
         self.columns.copy_from_slice(&from.columns);
+        self.keys = from.keys;
+    }
+
+    /// The item keys of the candidates, if the call has them.
+    pub fn item_keys<'a>(&self, columns: &'a [Column<'a>]) -> Option<&'a [i64]> {
+        match columns.get(self.keys as usize)?.values {
+            Values::I64(keys) => Some(keys),
+            _ => None,
+        }
     }
 
     /// How many values the sequences of a group have, which must be as many for all that the call has.
@@ -111,6 +128,9 @@ impl Bound {
 fn check(slot: &Slot, is_request: bool, rows: usize, column: &Column<'_>) -> Result<(), ErrorKind> {
     if slot.is_request != is_request {
         return Err(ErrorKind::ColumnSide);
+    }
+    if column.feature == ITEM_KEY && !matches!(column.values, Values::I64(_)) {
+        return Err(ErrorKind::ColumnType);
     }
     let fits = match (&column.values, slot.value) {
         (Values::I64(_) | Values::I32(_), kind) => matches!(kind, ValueKind::Integer | ValueKind::IntegerOrText),

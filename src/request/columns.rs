@@ -1,9 +1,17 @@
 //! Borrowed views of the host's arrays. Nothing here is copied; a view lives as long as the call.
 
+/// In the place of a slot: the column has the item keys of the candidates, [`Values::I64`] with one value each. Candidates with the
+/// same key have the same item features, also in later calls; a key that tells the version of an ad apart keeps that so. See
+/// [`crate::OpenOptions::item_bytes`].
+pub const ITEM_KEY: u32 = u32::MAX - 1;
+
+/// The item key of a candidate that has none.
+pub const NO_KEY: i64 = i64::MIN;
+
 /// The values of one feature for the rows of a call: one row for `prepare`, one per candidate for `score`.
 #[derive(Clone, Copy, Debug)]
 pub struct Column<'a> {
-    /// The slot of the feature, from [`crate::Model::feature`].
+    /// The slot of the feature, from [`crate::Model::feature`], or [`ITEM_KEY`].
     pub feature: u32,
     /// The values, all rows one after the other.
     pub values: Values<'a>,

@@ -4,4 +4,4 @@ mod check;
 mod columns;
 
 pub use check::{Bound, MAX_BAG, Slot};
-pub use columns::{Column, Values};
+pub use columns::{Column, ITEM_KEY, NO_KEY, Values};

@@ -243,7 +243,7 @@ static void pointers_and_sizes(const char *path) {
         {1, 3, POLYSCORE_INVALID_ARGUMENT}, {1, UINT32_MAX, POLYSCORE_INVALID_ARGUMENT},
         {2, 8, POLYSCORE_INVALID_ARGUMENT}, {2, UINT32_MAX, POLYSCORE_INVALID_ARGUMENT},
         {3, 2, POLYSCORE_INVALID_ARGUMENT}, {4, 5000, POLYSCORE_INVALID_ARGUMENT},
-        {4, UINT32_MAX, POLYSCORE_INVALID_ARGUMENT}, {5, 1, POLYSCORE_INVALID_ARGUMENT},
+        {4, UINT32_MAX, POLYSCORE_INVALID_ARGUMENT}, {5, 3, POLYSCORE_INVALID_ARGUMENT},
     };
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         polyscore_open_options options = {.struct_size = sizeof options};
@@ -602,6 +602,58 @@ static void closing_while_scoring(void) {
     check(wrong == 0, "closing while scoring", wrong, 0);
 }
 
+/* The keys of candidates: refused where they break a rule, and a row that is found gives the bits of one that is computed. */
+static void item_keys(const char *path) {
+    polyscore_open_options options = {.struct_size = sizeof options, .item_bytes = 1 << 20};
+    polyscore_model_info info = {.struct_size = sizeof info};
+    polyscore_counters counters = {.struct_size = sizeof counters};
+    polyscore_model *cached = NULL, *usual = model;
+    polyscore_scorer *own = scorer;
+    int64_t keys[N] = {1, 2, INT64_MIN, 1LL << 40, -1}, ends[N + 1] = {0, 1, 2, 3, 4, 5};
+    polyscore_column keyed[CANDIDATE + 2], good = column("ad", POLYSCORE_COLUMN_I64, keys, N), c;
+    good.feature = POLYSCORE_ITEM_KEY;
+    EXPECT(POLYSCORE_OK, polyscore_model_open(path, &options, &cached, NULL));
+    EXPECT(POLYSCORE_OK, polyscore_model_info_get(cached, &info, NULL));
+    check(info.item_room > N && info.item_bytes <= 1 << 20, "item room", (long)info.item_room, N);
+    EXPECT(POLYSCORE_OK, polyscore_scorer_new(cached, &scorer, NULL));
+    memcpy(keyed, candidates, sizeof candidates);
+#define KEYS(status, change)                                                                                    \
+    do {                                                                                                        \
+        c = good;                                                                                               \
+        change;                                                                                                 \
+        keyed[CANDIDATE] = keyed[CANDIDATE + 1] = c;                                                            \
+        EXPECT(POLYSCORE_OK, prepare());                                                                        \
+        EXPECT(status, polyscore_scorer_score(scorer, N, keyed, CANDIDATE + 1, NULL, 0, out, TASKS * N, NULL)); \
+    } while (0)
+    for (int turn = 0; turn < 2; turn++) {
+        KEYS(POLYSCORE_OK, (void)c);
+        check(memcmp(out, expected, sizeof out) == 0, "with item keys", turn, 0);
+        for (int i = 0; i < TASKS * N; i++) out[i] = NAN;
+    }
+    KEYS(POLYSCORE_COLUMN_LENGTH, c.values_len--);
+    KEYS(POLYSCORE_COLUMN_TYPE, c.type = POLYSCORE_COLUMN_I32);
+    KEYS(POLYSCORE_COLUMN_TYPE, c.type = POLYSCORE_COLUMN_F32);
+    KEYS(POLYSCORE_COLUMN_OFFSETS, c.row_offsets = ends; c.row_offsets_len = N + 1);
+    KEYS(POLYSCORE_NULL_ARGUMENT, c.values = NULL);
+    KEYS(POLYSCORE_UNKNOWN_FEATURE, c.feature = POLYSCORE_ITEM_KEY + 1);
+    KEYS(POLYSCORE_UNKNOWN_FEATURE, c.feature = POLYSCORE_ITEM_KEY - 1);
+    keyed[CANDIDATE] = keyed[CANDIDATE + 1] = good;
+    EXPECT(POLYSCORE_DUPLICATE_COLUMN,
+           polyscore_scorer_score(scorer, N, keyed, CANDIDATE + 2, NULL, 0, out, TASKS * N, NULL));
+    memcpy(keyed, request, sizeof request);
+    keyed[0] = good;
+    EXPECT(POLYSCORE_COLUMN_SIDE, polyscore_scorer_prepare(scorer, 0, keyed, REQUEST, NULL));
+    EXPECT(POLYSCORE_OK, polyscore_scorer_counters(scorer, &counters, NULL));
+    check(counters.item_hits == N - 1 && counters.item_misses == N - 1, "hits", (long)counters.item_hits, N - 1);
+    EXPECT(POLYSCORE_OK, polyscore_model_close(cached));
+    still_scores("item keys");
+    EXPECT(POLYSCORE_OK, polyscore_scorer_close(scorer));
+    scorer = own;
+    model = usual;
+    options.item_bytes = UINT64_MAX;
+    EXPECT(POLYSCORE_OUT_OF_MEMORY, polyscore_model_open(path, &options, &cached, NULL));
+}
+
 int main(int argc, char **argv) {
     if (argc != 2) return 2;
     polyscore_error error = error_of();
@@ -624,6 +676,7 @@ int main(int argc, char **argv) {
     columns();
     calls();
     scenarios();
+    item_keys(argv[1]);
     sequences(argv[1]);
     closing_while_scoring();
 

@@ -107,6 +107,18 @@ int main(int argc, char **argv) {
     check(scorer.try_score_each(3, two, candidates, each, tasks).ok() && each[5] == out[8], "each scenario");
     check(scorer.try_score_each(3, two, candidates, one, tasks).error().status() == POLYSCORE_BUFFER_TOO_SMALL, "too small");
     check(scorer.try_counters().value().unknown_scenarios == 2, "unknown scenarios");
+    polyscore::Options with_cache;
+    with_cache.item_bytes = 1 << 20;
+    polyscore::Model cached = polyscore::Model::try_open(argv[1], with_cache).value();
+    polyscore::Scorer keyed = cached.try_scorer().value();
+    const std::vector<std::int64_t> keys{7, 8, INT64_MIN};
+    polyscore::Columns with_keys = candidates;
+    with_keys.item_keys(keys);
+    for (int turn = 0; turn < 2; ++turn) {
+        std::array<float, 9> found{};
+        check(keyed.try_prepare(0, request).ok() && keyed.try_score(3, with_keys, found).ok() && found == out, "item keys");
+    }
+    check(keyed.try_counters().value().item_hits == 2 && cached.try_info().value().item_room >= 3, "item hits");
     check(model.try_scenario(std::int64_t{20}).value() == 1, "scenario by id");
     check(model.try_info().value().features == 10, "info");
     pools(model, request);

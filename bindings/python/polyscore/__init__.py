@@ -6,6 +6,6 @@ twins of the engine's networks (it needs torch), `polyscore.features` the transf
 
 from .export import ExportError, export
 from .features import DescriptionError
-from .model import Model, Pool, PolyscoreError, Scorer
+from .model import ITEM_KEY, Model, Pool, PolyscoreError, Scorer
 
-__all__ = ["DescriptionError", "ExportError", "Model", "PolyscoreError", "Pool", "Scorer", "export"]
+__all__ = ["ITEM_KEY", "DescriptionError", "ExportError", "Model", "PolyscoreError", "Pool", "Scorer", "export"]

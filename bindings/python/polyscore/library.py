@@ -12,6 +12,7 @@ from ctypes import POINTER, c_char, c_char_p, c_double, c_int32, c_size_t, c_uin
 
 ABI_VERSION = 1
 SCENARIO_UNKNOWN = 0xFFFFFFFF
+ITEM_KEY = 0xFFFFFFFE
 BUFFER_TOO_SMALL = 105
 
 
@@ -21,8 +22,9 @@ class Error(ctypes.Structure):
 
 class OpenOptions(ctypes.Structure):
     _fields_ = [("struct_size", c_uint32), ("mode", c_uint32), ("precision", c_uint32), ("no_split", c_uint32),
-                ("tile", c_uint32), ("reserved", c_uint32), ("isa", c_char_p), ("max_error", c_double),
-                ("max_bytes", c_uint64), ("scenario_bytes", c_uint64), ("product_bytes", c_uint64)]
+                ("tile", c_uint32), ("item_rows", c_uint32), ("isa", c_char_p), ("max_error", c_double),
+                ("max_bytes", c_uint64), ("scenario_bytes", c_uint64), ("product_bytes", c_uint64),
+                ("item_bytes", c_uint64)]
 
 
 class ModelInfo(ctypes.Structure):
@@ -31,7 +33,8 @@ class ModelInfo(ctypes.Structure):
                 ("packed_bytes", c_uint64), ("scratch_bytes", c_uint64), ("golden_requests", c_uint32),
                 ("golden_scores", c_uint32), ("golden_error", c_double), ("isa", c_char * 16), ("name", c_char * 128),
                 ("model_bytes", c_uint64), ("scenario_bytes", c_uint64), ("kept_scenarios", c_uint32),
-                ("kept_per_scorer", c_uint32), ("product_bytes", c_uint64)]
+                ("kept_per_scorer", c_uint32), ("product_bytes", c_uint64), ("item_bytes", c_uint64),
+                ("item_room", c_uint64)]
 
 
 class Column(ctypes.Structure):
@@ -42,7 +45,8 @@ class Column(ctypes.Structure):
 
 class Counters(ctypes.Structure):
     _fields_ = [("struct_size", c_uint32), ("reserved", c_uint32), ("requests", c_uint64), ("candidates", c_uint64),
-                ("unknown_scenarios", c_uint64), ("non_finite", c_uint64), ("scenarios_folded", c_uint64)]
+                ("unknown_scenarios", c_uint64), ("non_finite", c_uint64), ("scenarios_folded", c_uint64),
+                ("item_hits", c_uint64), ("item_misses", c_uint64)]
 
 
 class FeatureCounters(ctypes.Structure):

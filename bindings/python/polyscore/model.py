@@ -16,9 +16,13 @@ import numpy as np
 
 from . import columns
 from . import library as abi
+from .features import INTEGER_MISSING
 
 MODES = {"map": 0, "snapshot": 1, "copy": 2}
 PRECISIONS = {None: 0, "f32": 1, "f16": 2, "bf16": 3, "int12": 4, "int16": 7, "int8": 5, "auto": 6}
+ITEM_ROWS = {"f32": 0, "f16": 1, "int8": 2}
+# Among the candidate columns of a call, what has the item keys: an integer for each candidate, or None.
+ITEM_KEY = type("ItemKey", (), {"__repr__": lambda self: "polyscore.ITEM_KEY"})()
 TYPES = {np.dtype(np.int64): 1, np.dtype(np.int32): 2, np.dtype(np.float32): 3}
 
 
@@ -87,6 +91,11 @@ class Model(Handle):
     that depend on the scenario alone: the model keeps those of all scenarios if they fit, else each scorer those it used
     last; 0 keeps none. `product_bytes` (None: 16 MiB) is the budget for product tables of request fields with few rows, 0 makes
     none.
+
+    `item_bytes` (0: none) is the budget of the item cache: what depends on an ad alone is kept across requests, for all scorers
+    of the model, under the keys that candidates have as the column `ITEM_KEY`. Candidates with the same key have the same item
+    features, also in later calls. `item_rows` is the type of its rows: with "f32" the scores have the bits that they have without
+    a cache, "f16" and "int8" round what every candidate has, and `max_error` bounds what that does to the golden scores.
     """
 
     close_function = "polyscore_model_close"
@@ -102,6 +111,8 @@ class Model(Handle):
         tile: int = 0,
         scenario_bytes: int | None = None,
         product_bytes: int | None = None,
+        item_bytes: int = 0,
+        item_rows: str = "f32",
     ):
         if precision not in PRECISIONS:
             raise ValueError(f"precision: {precision!r} is not one of {list(PRECISIONS)}")
@@ -109,13 +120,17 @@ class Model(Handle):
             raise ValueError(f"mode: {mode!r} is not one of {list(MODES)}")
         if max_error is not None and not max_error > 0:
             raise ValueError(f"max_error: {max_error} is not above 0")
-        for name, budget in (("scenario_bytes", scenario_bytes), ("product_bytes", product_bytes)):
+        if item_rows not in ITEM_ROWS:
+            raise ValueError(f"item_rows: {item_rows!r} is not one of {list(ITEM_ROWS)}")
+        budgets = {"scenario_bytes": scenario_bytes, "product_bytes": product_bytes, "item_bytes": item_bytes}
+        for name, budget in budgets.items():
             if budget is not None and not 0 <= budget < 1 << 64:
                 raise ValueError(f"{name}: {budget} is not a number of bytes")
         options = abi.sized(abi.OpenOptions, mode=MODES[mode], precision=PRECISIONS[precision], no_split=int(not split),
                             tile=tile, isa=isa.encode() if isa is not None else None, max_error=max_error or 0.0,
                             scenario_bytes=0 if scenario_bytes is None else max(scenario_bytes, 1),
-                            product_bytes=0 if product_bytes is None else max(product_bytes, 1))
+                            product_bytes=0 if product_bytes is None else max(product_bytes, 1),
+                            item_bytes=item_bytes, item_rows=ITEM_ROWS[item_rows])
         handle = ctypes.c_void_p()
         call("polyscore_model_open", os.fsencode(path), ctypes.byref(options), ctypes.byref(handle))
         super().__init__(handle)
@@ -170,11 +185,20 @@ class Model(Handle):
         return buffer.value.decode()
 
 
+def keys(values: Any) -> np.ndarray:
+    """Item keys as int64; None becomes no key."""
+    if not isinstance(values, np.ndarray):
+        values = np.array([INTEGER_MISSING if key is None else key for key in values], dtype=np.int64)
+    if values.ndim != 1 or values.dtype.kind not in "iu":
+        raise TypeError(f"item keys: {values.dtype} of shape {values.shape} are not one integer for each candidate")
+    return np.ascontiguousarray(values, dtype=np.int64)
+
+
 class Columns:
     """The columns of one side of a call, as the ABI reads them; it keeps their arrays alive.
 
     Values by feature name: for the request one value each (a list for a bag or sequence), for candidates one entry per
-    candidate.
+    candidate. `ITEM_KEY` among the candidates' names has their keys for the item cache; one without a key has None.
     """
 
     def __init__(self, model: Model, values: Mapping[str, Any], is_request: bool):
@@ -182,13 +206,15 @@ class Columns:
         self._kept = []
         structs = []
         for name, value in values.items():
+            if not is_request:
+                self.rows = len(value) if self.rows is None else self.rows
+            if name is ITEM_KEY:
+                structs.append(self._struct(abi.ITEM_KEY, columns.Column(keys(value))))
+                continue
             if name not in model._slots:
                 raise KeyError(f"`{name}` is not a feature of the model")
             slot = model._slots[name]
-            rows = [value] if is_request else value
-            if not is_request:
-                self.rows = len(rows) if self.rows is None else self.rows
-            column = columns.build(model.description["features"][slot], rows)
+            column = columns.build(model.description["features"][slot], [value] if is_request else value)
             structs.append(self._struct(slot, column))
         self.array = (abi.Column * len(structs))(*structs)
 
@@ -352,10 +378,10 @@ class Scorer(Handle):
 
     def counters(self) -> dict[str, Any]:
         """What the scorer has seen: requests, candidates, unknown scenarios, how often the values of a scenario were
-        computed, and per feature values, oov and missing."""
+        computed, hits and misses of the item cache, and per feature values, oov and missing."""
         counters = abi.sized(abi.Counters)
         call("polyscore_scorer_counters", self.handle, ctypes.byref(counters))
-        names = ("requests", "candidates", "unknown_scenarios", "non_finite", "scenarios_folded")
+        names = ("requests", "candidates", "unknown_scenarios", "non_finite", "scenarios_folded", "item_hits", "item_misses")
         seen: dict[str, Any] = {name: getattr(counters, name) for name in names}
         seen["features"] = {}
         for name, slot in self.model._slots.items():

@@ -126,6 +126,40 @@ def test_the_budget_bounds_the_product_tables(path):
             polyscore.Model(path, product_bytes=refused)
 
 
+@pytest.mark.parametrize("item_rows, bound", [("f32", 0.0), ("f16", 3e-3), ("int8", 0.2)])
+def test_candidates_are_found_by_their_keys(path, model, item_rows, bound):
+    plain = model.scorer()
+    plain.prepare("feed", REQUEST)
+    expected = plain.score(CANDIDATES)["ctr"]
+    with polyscore.Model(path, item_bytes=1 << 20, item_rows=item_rows, max_error=0.5) as cached:
+        assert 8 <= cached.info()["item_room"] and 0 < cached.info()["item_bytes"] <= 1 << 20
+        scorer = cached.scorer()
+        scores = []
+        for keys in ([7, None], np.array([7, 1 << 40]), [7, 1 << 40], None):
+            scorer.prepare("feed", REQUEST)
+            keyed = CANDIDATES if keys is None else CANDIDATES | {polyscore.ITEM_KEY: keys}
+            scores.append(scorer.score(keyed)["ctr"])
+            assert scores[-1].tobytes() == scores[0].tobytes()
+            assert np.abs(scores[-1] - expected).max() <= bound
+        counters = scorer.counters()
+        assert (counters["item_hits"], counters["item_misses"]) == (3, 2)
+        with pytest.raises(polyscore.PolyscoreError, match="item keys"):
+            scorer.score(CANDIDATES | {polyscore.ITEM_KEY: [1]})
+        for wrong in (["a", "b"], np.array([1.5, 2.5]), np.array([[1], [2]])):
+            with pytest.raises((TypeError, ValueError)):
+                scorer.score(CANDIDATES | {polyscore.ITEM_KEY: wrong})
+        with pytest.raises(polyscore.PolyscoreError, match="item keys"):
+            scorer.prepare("feed", REQUEST | {polyscore.ITEM_KEY: [1]})
+
+
+def test_item_options_are_checked(path):
+    with pytest.raises(ValueError, match="item_rows"):
+        polyscore.Model(path, item_rows="bf16")
+    for refused in (-1, 1 << 64):
+        with pytest.raises(ValueError, match="item_bytes"):
+            polyscore.Model(path, item_bytes=refused)
+
+
 def test_counters_count(model):
     scorer = model.scorer()
     scorer.prepare(None, REQUEST | {"city": "Atlantis", "history": [1, None, 999]})

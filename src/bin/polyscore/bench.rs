@@ -1,6 +1,6 @@
 //! `polyscore bench`: latency per number of candidates, allocations, and where the time goes.
 
-use crate::requests::{Request, parse, random, views};
+use crate::requests::{Owned, Request, parse, random, views};
 use crate::{ALLOCATOR, Failure, Open};
 use clap::Args;
 use hdrhistogram::Histogram;
@@ -76,17 +76,27 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         None => {
             let mut source = fastrand::Rng::with_seed(1);
             for count in &arguments.candidates {
-                let requests: Vec<Request> = (0..REQUESTS).map(|_| random(&model, *count, &mut source)).collect();
+                let requests = made(&model, *count, &mut source);
                 measured.push(measure(format!("{count}"), &model, &mut scorer, &requests, arguments.seconds)?);
             }
         }
     }
     let mut source = fastrand::Rng::with_seed(2);
     let count = arguments.candidates.iter().copied().max().unwrap_or(1);
-    let requests: Vec<Request> = (0..REQUESTS).map(|_| random(&model, count, &mut source)).collect();
+    let requests = made(&model, count, &mut source);
     scorer.start_profile();
     measure("profile".to_owned(), &model, &mut scorer, &requests, arguments.seconds)?;
     report(arguments, &model, &measured, scorer.profile())
+}
+
+/// Random requests of `count` candidates, whose keys differ from those of all other requests.
+fn made(model: &Model, count: usize, source: &mut fastrand::Rng) -> Vec<Request> {
+    let make = |_| {
+        let mut request = random(model, count, source);
+        request.candidates.push(Owned::keys((0..count).map(|_| source.i64(..)).collect()));
+        request
+    };
+    (0..REQUESTS).map(make).collect()
 }
 
 fn measure(

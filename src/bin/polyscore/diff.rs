@@ -3,7 +3,7 @@
 use crate::compare::{Bounds, Comparison, Report, Scenarios, Scored, Worst};
 use crate::requests::{Labels, Request, Source, for_each, views};
 use crate::steps::Steps;
-use crate::{Failure, ModeName, Open, PrecisionName};
+use crate::{Failure, ModeName, Open, PrecisionName, RowsName};
 use clap::Args;
 use polyscore::description::{Feature, Rate, ValueKind};
 use polyscore::{Column, Model, OpenOptions, Scorer, TraceCall};
@@ -157,6 +157,8 @@ impl Pair {
                 no_split: false,
                 scenario_bytes: OpenOptions::default().scenario_bytes,
                 product_bytes: OpenOptions::default().product_bytes,
+                item_bytes: 0,
+                item_rows: RowsName::F32,
             };
             let model = open.open()?;
             let scorer = model.scorer()?;

@@ -56,7 +56,7 @@ fn to_json(model: &Model) -> Value {
         "isa": model.plan().isa(),
         "tile": model.plan().tile(),
         "bytes": {"mapped": footprint.mapped_bytes, "copied": footprint.copied_bytes, "packed": footprint.packed_bytes,
-            "products": footprint.product_bytes,
+            "products": footprint.product_bytes, "items": footprint.item_bytes,
             "model": footprint.model_bytes, "scenarios": footprint.scenario_bytes, "scratch": footprint.scratch_bytes},
         "folded": {"bytes_per_scenario": model.plan().bytes_per_scenario(), "scenarios": all, "scenarios_per_scorer": each},
         "golden": model.golden().map(|golden| json!({"requests": golden.requests, "scores": golden.scores,
@@ -104,6 +104,9 @@ fn to_text(model: &Model) -> String {
         "bytes\n       {} mapped, {} copied, {} packed weights, {} product tables, {} per scorer",
         bytes.mapped_bytes, bytes.copied_bytes, bytes.packed_bytes, bytes.product_bytes, bytes.scratch_bytes
     ));
+    if bytes.item_bytes > 0 {
+        line(format!("item cache\n       {} bytes, room for {} candidates", bytes.item_bytes, bytes.item_room));
+    }
     let each = model.plan().bytes_per_scenario();
     let where_kept = match model.kept_scenarios() {
         KeptScenarios::All(count) => format!("kept for all {count}: {} bytes", bytes.scenario_bytes),

@@ -12,7 +12,7 @@ mod score;
 mod steps;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use polyscore::{Error, ErrorKind, Mode, Model, OpenOptions, Precision};
+use polyscore::{Error, ErrorKind, ItemRows, Mode, Model, OpenOptions, Precision};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -91,6 +91,19 @@ struct Open {
     /// Bytes for product tables of fields with few rows
     #[arg(long, default_value_t = OpenOptions::default().product_bytes)]
     product_bytes: usize,
+    /// Bytes for the item cache, which finds the candidates of a request by its `keys`; `bench` gives its random ones keys too
+    #[arg(long, default_value_t = 0)]
+    item_bytes: usize,
+    /// Type of the rows of the item cache
+    #[arg(long, default_value = "f32")]
+    item_rows: RowsName,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum RowsName {
+    F32,
+    F16,
+    Int8,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -139,6 +152,8 @@ impl Open {
             no_split: false,
             scenario_bytes: OpenOptions::default().scenario_bytes,
             product_bytes: OpenOptions::default().product_bytes,
+            item_bytes: 0,
+            item_rows: RowsName::F32,
         }
     }
 
@@ -157,6 +172,12 @@ impl Open {
             tile: self.tile,
             scenario_bytes: self.scenario_bytes,
             product_bytes: self.product_bytes,
+            item_bytes: self.item_bytes,
+            item_rows: match self.item_rows {
+                RowsName::F32 => ItemRows::F32,
+                RowsName::F16 => ItemRows::F16,
+                RowsName::Int8 => ItemRows::Int8,
+            },
             ..OpenOptions::default()
         };
         Model::open(&self.model, &options).map_err(|error| match error.kind() {

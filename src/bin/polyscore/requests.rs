@@ -2,7 +2,7 @@
 
 use crate::Failure;
 use polyscore::description::{Feature, FeatureKind, GoldenColumn, GoldenRequest, GoldenValues, ValueKind};
-use polyscore::{Column, Fault, Model, Scorer, Values};
+use polyscore::{Column, Fault, ITEM_KEY, Model, NO_KEY, Scorer, Values};
 use serde_json::{Map, Value};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -18,6 +18,13 @@ enum Stored {
     Integers(Vec<i64>),
     Numbers(Vec<f32>),
     Texts(Vec<u8>, Vec<i64>),
+}
+
+impl Owned {
+    /// The item keys of candidates.
+    pub fn keys(keys: Vec<i64>) -> Self {
+        Owned { feature: ITEM_KEY, values: Stored::Integers(keys), row_offsets: None }
+    }
 }
 
 /// One request with its candidates, checked against a model.
@@ -150,10 +157,10 @@ pub fn parse(model: &Model, line: &str) -> Result<Request, String> {
     let Value::Object(object) = value else {
         return Err("expected an object".to_owned());
     };
-    let known = ["scenario", "scenarios", "request", "candidates", "tasks", "labels"];
+    let known = ["scenario", "scenarios", "request", "candidates", "keys", "tasks", "labels"];
     if let Some(key) = object.keys().find(|key| !known.contains(&key.as_str())) {
         return Err(format!(
-            "{key}: is not known; a request has scenario, scenarios, request, candidates, tasks and labels"
+            "{key}: is not known; a request has scenario, scenarios, request, candidates, keys, tasks and labels"
         ));
     }
     let scenario = match object.get("scenario") {
@@ -202,7 +209,10 @@ pub fn parse(model: &Model, line: &str) -> Result<Request, String> {
             })
             .collect::<Result<Vec<Owned>, String>>()
     };
-    let (request, candidates) = (columns("request", request)?, columns("candidates", candidates)?);
+    let (request, mut candidates) = (columns("request", request)?, columns("candidates", candidates)?);
+    if let Some(keys) = object.get("keys") {
+        candidates.push(Owned::keys(parse_keys(keys, count)?));
+    }
     let labels = object.get("labels").map(|labels| parse_labels(model, labels, count)).transpose()?.unwrap_or_default();
     Ok(Request { scenario, scenarios, request, candidates, count, tasks, labels })
 }
@@ -224,6 +234,16 @@ fn parse_scenarios(model: &Model, scenarios: &Value) -> Result<Vec<u32>, String>
         Ok(known.unwrap_or(u32::MAX))
     };
     each.iter().enumerate().map(index).collect()
+}
+
+fn parse_keys(keys: &Value, count: usize) -> Result<Vec<i64>, String> {
+    let each = keys.as_array().filter(|each| each.len() == count);
+    let each = each.ok_or_else(|| format!("keys: expected an array, an item key for each of {count} candidates"))?;
+    let key = |(i, value): (usize, &Value)| match value {
+        Value::Null => Ok(NO_KEY),
+        value => value.as_i64().ok_or_else(|| format!("keys[{i}]: expected an integer or null")),
+    };
+    each.iter().enumerate().map(key).collect()
 }
 
 fn parse_tasks(model: &Model, tasks: &Value) -> Result<Vec<u32>, String> {

@@ -202,7 +202,8 @@ fn combine_takes_the_right_side_and_keeps_nan() {
     ];
     for (kernels, (how, left, right, expected)) in Kernels::available().flat_map(|k| cases.map(|case| (k, case))) {
         let mut memory = [left, left, right, GUARD, GUARD];
-        kernels.combine(&mut memory, 1, how, span(0, 2, 2), span(2, 1, 1), span(3, 2, 2));
+        let output = span(3, 2, 2);
+        kernels.combine(&mut memory, 1, how, span(0, 2, 2), span(2, 1, 1), Activation::Identity, output);
         assert_same(kernels.name(), &(how, left, right), &memory[3..], &[expected; 2]);
     }
 }

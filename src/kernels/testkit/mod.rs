@@ -234,7 +234,9 @@ fn what_lies_around_an_output_stays() {
         ("unary", output, rows, &|set, memory| set.unary(memory, rows, activation, input, output)),
         ("generated", output, rows, &|set, memory| set.generated(memory, rows, &generated)),
         ("shared", output, rows, &|set, memory| set.generated(memory, rows, &shared)),
-        ("combine", output, rows, &|set, memory| set.combine(memory, rows, Combine::Add, input, span(0, 1, 1), output)),
+        ("combine", output, rows, &|set, memory| {
+            set.combine(memory, rows, Combine::Add, input, span(0, 1, 1), activation, output);
+        }),
         ("affine", output, rows, &|set, memory| set.affine(memory, rows, input, &scale, &shift, output)),
         ("softmax", output, rows, &|set, memory| set.softmax(memory, rows, input, output)),
         ("layer norm", output, rows, &|set, memory| {

@@ -25,15 +25,17 @@ fn elementwise_has_the_bits_of_the_truth() {
             }
             for how in COMBINATIONS {
                 for right in [input, Span { stride: 0, ..input }, span(1, 0, 1), span(0, 1, 1)] {
-                    compare(&(width, rows, how), &start, |set, memory| {
-                        set.combine(memory, rows, how, input, right, output);
-                    });
+                    for activation in [Activation::Identity, Activation::Relu, Activation::Tanh] {
+                        compare(&(width, rows, how, activation), &start, |set, memory| {
+                            set.combine(memory, rows, how, input, right, activation, output);
+                        });
+                    }
                 }
             }
             let start_in_place = memory(start.len(), start.len());
             for (how, target) in [Combine::Add, Combine::Divide].into_iter().flat_map(|h| [(h, input), (h, output)]) {
                 compare(&(width, rows, how, "in place"), &start_in_place, |set, memory| {
-                    set.combine(memory, rows, how, input, output, target);
+                    set.combine(memory, rows, how, input, output, Activation::Identity, target);
                 });
             }
             let (scale, shift): (Vec<f32>, Vec<f32>) = (0..width).map(|c| (paint(c), paint(c * 5))).unzip();

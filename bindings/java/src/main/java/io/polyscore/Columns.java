@@ -55,7 +55,7 @@ public final class Columns {
     final Model model;
     /** A {@code polyscore_column} for each feature that is set, in the order of setting. */
     private final Memory structs;
-    /** Where the struct of a slot is in {@link #structs}; -1 if it is not set. */
+    /** Where the struct of a slot is in {@link #structs}; -1 if it is not set. The last is that of the item keys. */
     private final int[] places;
     /** The borrowed buffers, three a slot, kept reachable; their addresses are asked for once. */
     private final Buffer[] borrowed;
@@ -67,68 +67,88 @@ public final class Columns {
 
     Columns(Model model, int features) {
         this.model = model;
-        structs = new Memory(features * Layout.COLUMN_SIZE);
-        places = new int[features];
+        int slots = features + 1;
+        structs = new Memory(slots * Layout.COLUMN_SIZE);
+        places = new int[slots];
         Arrays.fill(places, -1);
-        borrowed = new Buffer[features * PARTS];
-        addresses = new long[features * PARTS];
-        copied = new Memory[features * PARTS];
+        borrowed = new Buffer[slots * PARTS];
+        addresses = new long[slots * PARTS];
+        copied = new Memory[slots * PARTS];
     }
 
     /** Unsets all features. Memory and borrowed buffers are kept for the next time. */
     public Columns clear() {
         enter();
-        for (int place = 0; place < count; place++) {
-            places[structs.bytes.getInt(place * Layout.COLUMN_SIZE + Layout.COLUMN_FEATURE)] = -1;
-        }
+        Arrays.fill(places, -1);
         count = 0;
         leave();
         return this;
     }
 
-    /** How many features are set. */
+    /**
+     * Borrows the item keys of candidates, {@link #MISSING_LONG} for one without, for a model opened with
+     * {@link Options#itemBytes}. Candidates with the same key have the same item features, also in later calls: a key that tells
+     * the version of an ad apart keeps that so.
+     */
+    public Columns setItemKeys(LongBuffer keys) {
+        return borrow(itemKeys(), Layout.TYPE_I64, keys, keys.order(), Long.BYTES, null, null);
+    }
+
+    /** Copies the item keys of candidates. */
+    public Columns setItemKeys(long[] keys) {
+        int slot = itemKeys();
+        begin(slot);
+        try {
+            put(slot, keys);
+            return copy(slot, Layout.TYPE_I64, keys.length, 0, 0);
+        } finally {
+            leave();
+        }
+    }
+
+    /** How many features are set, item keys among them. */
     public int count() {
         return count;
     }
 
     /** Borrows ids, {@link Feature#width} a row. */
     public Columns set(int slot, LongBuffer values) {
-        return borrow(slot, Layout.TYPE_I64, values, values.order(), Long.BYTES, null, null);
+        return borrow(known(slot), Layout.TYPE_I64, values, values.order(), Long.BYTES, null, null);
     }
 
     /** Borrows ids, {@link Feature#width} a row. */
     public Columns set(int slot, IntBuffer values) {
-        return borrow(slot, Layout.TYPE_I32, values, values.order(), Integer.BYTES, null, null);
+        return borrow(known(slot), Layout.TYPE_I32, values, values.order(), Integer.BYTES, null, null);
     }
 
     /** Borrows floats, {@link Feature#width} a row. */
     public Columns set(int slot, FloatBuffer values) {
-        return borrow(slot, Layout.TYPE_F32, values, values.order(), Float.BYTES, null, null);
+        return borrow(known(slot), Layout.TYPE_F32, values, values.order(), Float.BYTES, null, null);
     }
 
     /** Borrows texts in UTF-8, {@link Feature#width} a row. */
     public Columns setText(int slot, ByteBuffer text, LongBuffer textOffsets) {
-        return borrow(slot, Layout.TYPE_TEXT, text, ByteOrder.nativeOrder(), 1, textOffsets, null);
+        return borrow(known(slot), Layout.TYPE_TEXT, text, ByteOrder.nativeOrder(), 1, textOffsets, null);
     }
 
     /** Borrows bags of ids. */
     public Columns setBags(int slot, LongBuffer values, LongBuffer rowOffsets) {
-        return borrow(slot, Layout.TYPE_I64, values, values.order(), Long.BYTES, null, rowOffsets);
+        return borrow(known(slot), Layout.TYPE_I64, values, values.order(), Long.BYTES, null, rowOffsets);
     }
 
     /** Borrows bags of ids. */
     public Columns setBags(int slot, IntBuffer values, LongBuffer rowOffsets) {
-        return borrow(slot, Layout.TYPE_I32, values, values.order(), Integer.BYTES, null, rowOffsets);
+        return borrow(known(slot), Layout.TYPE_I32, values, values.order(), Integer.BYTES, null, rowOffsets);
     }
 
     /** Borrows bags of floats, for features that cut them into ranges. */
     public Columns setBags(int slot, FloatBuffer values, LongBuffer rowOffsets) {
-        return borrow(slot, Layout.TYPE_F32, values, values.order(), Float.BYTES, null, rowOffsets);
+        return borrow(known(slot), Layout.TYPE_F32, values, values.order(), Float.BYTES, null, rowOffsets);
     }
 
     /** Borrows bags of texts in UTF-8. */
     public Columns setTextBags(int slot, ByteBuffer text, LongBuffer textOffsets, LongBuffer rowOffsets) {
-        return borrow(slot, Layout.TYPE_TEXT, text, ByteOrder.nativeOrder(), 1, textOffsets, rowOffsets);
+        return borrow(known(slot), Layout.TYPE_TEXT, text, ByteOrder.nativeOrder(), 1, textOffsets, rowOffsets);
     }
 
     /** Copies one id, for one row. */
@@ -246,10 +266,22 @@ public final class Columns {
 
     /** Begins to set a slot. Should that fail, no address is left of memory that may be given back. */
     private void enter(int slot) {
-        if (slot < 0 || slot >= places.length) {
+        begin(known(slot));
+    }
+
+    private int known(int slot) {
+        if (slot < 0 || slot >= itemKeys()) {
             throw new PolyscoreInvalidArgumentException(
                     Status.UNKNOWN_FEATURE, "slot " + slot, "is not a feature of the model");
         }
+        return slot;
+    }
+
+    private int itemKeys() {
+        return places.length - 1;
+    }
+
+    private void begin(int slot) {
         enter();
         if (places[slot] >= 0) {
             put(slot, Layout.TYPE_I64, 0, 0, 0, 0, 0, 0);
@@ -258,7 +290,7 @@ public final class Columns {
 
     private Columns borrow(
             int slot, int type, Buffer values, ByteOrder order, int size, LongBuffer textOffsets, LongBuffer rowOffsets) {
-        enter(slot);
+        begin(slot);
         try {
             int position = values.position();
             int length = Math.max(values.limit() - position, 0);
@@ -299,7 +331,7 @@ public final class Columns {
     }
 
     private PolyscoreException refused(int slot, String detail) {
-        return new PolyscoreInvalidArgumentException(Status.INVALID_ARGUMENT, model.subject(slot), detail);
+        return new PolyscoreInvalidArgumentException(Status.INVALID_ARGUMENT, slot == itemKeys() ? "item keys" : model.subject(slot), detail);
     }
 
     /** Memory for a copied part; what was there is lost if it has to grow. */
@@ -396,7 +428,7 @@ public final class Columns {
         int at = places[slot] * Layout.COLUMN_SIZE;
         structs.bytes
                 .putInt(at, Layout.COLUMN_SIZE)
-                .putInt(at + Layout.COLUMN_FEATURE, slot)
+                .putInt(at + Layout.COLUMN_FEATURE, slot == itemKeys() ? Layout.ITEM_KEY : slot)
                 .putInt(at + Layout.COLUMN_TYPE, type)
                 .putLong(at + Layout.COLUMN_VALUES, values)
                 .putLong(at + Layout.COLUMN_VALUES_LEN, valuesLength)

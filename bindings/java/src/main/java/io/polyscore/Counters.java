@@ -7,6 +7,8 @@ public final class Counters {
     private final long unknownScenarios;
     private final long nonFinite;
     private final long scenariosFolded;
+    private final long itemHits;
+    private final long itemMisses;
 
     Counters(Memory counters) {
         requests = counters.bytes.getLong(Layout.COUNTERS_REQUESTS);
@@ -14,6 +16,8 @@ public final class Counters {
         unknownScenarios = counters.bytes.getLong(Layout.COUNTERS_UNKNOWN_SCENARIOS);
         nonFinite = counters.bytes.getLong(Layout.COUNTERS_NON_FINITE);
         scenariosFolded = counters.bytes.getLong(Layout.COUNTERS_SCENARIOS_FOLDED);
+        itemHits = counters.bytes.getLong(Layout.COUNTERS_ITEM_HITS);
+        itemMisses = counters.bytes.getLong(Layout.COUNTERS_ITEM_MISSES);
     }
 
     /** Requests prepared. */
@@ -42,5 +46,15 @@ public final class Counters {
     /** How often the values of a scenario were computed: not at all where the model keeps those of all scenarios. */
     public long scenariosFolded() {
         return scenariosFolded;
+    }
+
+    /** Candidates with an item key whose row the item cache had. */
+    public long itemHits() {
+        return itemHits;
+    }
+
+    /** Candidates with an item key whose row it did not have. */
+    public long itemMisses() {
+        return itemMisses;
     }
 }

@@ -16,12 +16,14 @@ final class Layout {
     @Native static final int OPTIONS_PRECISION = 8;
     @Native static final int OPTIONS_NO_SPLIT = 12;
     @Native static final int OPTIONS_TILE = 16;
+    @Native static final int OPTIONS_ITEM_ROWS = 20;
     @Native static final int OPTIONS_ISA = 24;
     @Native static final int OPTIONS_MAX_ERROR = 32;
     @Native static final int OPTIONS_MAX_BYTES = 40;
     @Native static final int OPTIONS_SCENARIO_BYTES = 48;
     @Native static final int OPTIONS_PRODUCT_BYTES = 56;
-    @Native static final int OPTIONS_SIZE = 64;
+    @Native static final int OPTIONS_ITEM_BYTES = 64;
+    @Native static final int OPTIONS_SIZE = 72;
 
     @Native static final int INFO_FEATURES = 4;
     @Native static final int INFO_TASKS = 8;
@@ -41,7 +43,9 @@ final class Layout {
     @Native static final int INFO_KEPT_SCENARIOS = 232;
     @Native static final int INFO_KEPT_PER_SCORER = 236;
     @Native static final int INFO_PRODUCT_BYTES = 240;
-    @Native static final int INFO_SIZE = 248;
+    @Native static final int INFO_ITEM_BYTES = 248;
+    @Native static final int INFO_ITEM_ROOM = 256;
+    @Native static final int INFO_SIZE = 264;
 
     @Native static final int FEATURE_RATE = 4;
     @Native static final int FEATURE_KIND = 8;
@@ -76,7 +80,9 @@ final class Layout {
     @Native static final int COUNTERS_UNKNOWN_SCENARIOS = 24;
     @Native static final int COUNTERS_NON_FINITE = 32;
     @Native static final int COUNTERS_SCENARIOS_FOLDED = 40;
-    @Native static final int COUNTERS_SIZE = 48;
+    @Native static final int COUNTERS_ITEM_HITS = 48;
+    @Native static final int COUNTERS_ITEM_MISSES = 56;
+    @Native static final int COUNTERS_SIZE = 64;
 
     @Native static final int FEATURE_COUNTERS_VALUES = 8;
     @Native static final int FEATURE_COUNTERS_OOV = 16;
@@ -87,6 +93,9 @@ final class Layout {
     @Native static final int TYPE_I32 = 2;
     @Native static final int TYPE_F32 = 3;
     @Native static final int TYPE_TEXT = 4;
+
+    /** As an int: the largest but one of the unsigned. */
+    @Native static final int ITEM_KEY = -2;
 
     private Layout() {}
 }

@@ -20,6 +20,8 @@ public final class ModelInfo {
     private final int keptScenarios;
     private final boolean isKeptPerScorer;
     private final long productBytes;
+    private final long itemBytes;
+    private final long itemRoom;
 
     ModelInfo(Memory info) {
         name = info.text(Layout.INFO_NAME, Layout.INFO_MODEL_BYTES - Layout.INFO_NAME);
@@ -40,6 +42,8 @@ public final class ModelInfo {
         keptScenarios = info.bytes.getInt(Layout.INFO_KEPT_SCENARIOS);
         isKeptPerScorer = info.bytes.getInt(Layout.INFO_KEPT_PER_SCORER) != 0;
         productBytes = info.bytes.getLong(Layout.INFO_PRODUCT_BYTES);
+        itemBytes = info.bytes.getLong(Layout.INFO_ITEM_BYTES);
+        itemRoom = info.bytes.getLong(Layout.INFO_ITEM_ROOM);
     }
 
     /** The name of the model; empty if it has none. */
@@ -90,6 +94,16 @@ public final class ModelInfo {
     /** Bytes of product tables. */
     public long productBytes() {
         return productBytes;
+    }
+
+    /** Bytes of the item cache. */
+    public long itemBytes() {
+        return itemBytes;
+    }
+
+    /** How many candidates the item cache has room for. */
+    public long itemRoom() {
+        return itemRoom;
     }
 
     /** Bytes kept for the model: values that depend on it alone. */

@@ -32,6 +32,16 @@ public final class Options {
         INT16
     }
 
+    /** The type of the rows of the item cache. */
+    public enum ItemRows {
+        /** As computed: the scores have the bits that they have without a cache. The default. */
+        F32,
+        /** Halves: the values of every candidate are rounded, with a key or without. */
+        F16,
+        /** Integers of 8 bits, with a scale for each value of a row. */
+        INT8
+    }
+
     private Mode mode = Mode.MAP;
     private Precision precision = Precision.AS_STORED;
     private boolean split = true;
@@ -41,6 +51,8 @@ public final class Options {
     private long maxBytes;
     private long scenarioBytes;
     private long productBytes;
+    private long itemBytes;
+    private ItemRows itemRows = ItemRows.F32;
 
     /** The defaults. */
     public Options() {}
@@ -105,6 +117,21 @@ public final class Options {
         return this;
     }
 
+    /**
+     * Bytes for the item cache; 0 (default) makes none. What depends on an ad alone, and not on the scenario, is kept across
+     * requests, for all scorers of the model, under the keys of {@link Columns#setItemKeys}.
+     */
+    public Options itemBytes(long value) {
+        itemBytes = value;
+        return this;
+    }
+
+    /** The type of the rows of the item cache. Opening fails if the golden scores show too large an error. */
+    public Options itemRows(ItemRows value) {
+        itemRows = value;
+        return this;
+    }
+
     /** The text of the kernel set, or null; to be kept while {@link #struct} is in use. */
     Memory isaText() {
         return isa == null ? null : Memory.text(isa);
@@ -121,7 +148,9 @@ public final class Options {
                 .putDouble(Layout.OPTIONS_MAX_ERROR, maxError)
                 .putLong(Layout.OPTIONS_MAX_BYTES, maxBytes)
                 .putLong(Layout.OPTIONS_SCENARIO_BYTES, scenarioBytes)
-                .putLong(Layout.OPTIONS_PRODUCT_BYTES, productBytes);
+                .putLong(Layout.OPTIONS_PRODUCT_BYTES, productBytes)
+                .putLong(Layout.OPTIONS_ITEM_BYTES, itemBytes)
+                .putInt(Layout.OPTIONS_ITEM_ROWS, itemRows.ordinal());
         return memory;
     }
 }

@@ -1,6 +1,7 @@
 package io.polyscore;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.google.gson.JsonArray;
@@ -11,6 +12,7 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
+import java.nio.LongBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -113,6 +115,45 @@ class HillstromTest {
             }
             assertEquals(requests.size(), scorer.counters().requests());
             assertEquals(1, scorer.counters().unknownScenarios(), "the last golden request has no scenario");
+        }
+    }
+
+    @Test
+    void candidatesAreFoundByTheirKeys() {
+        String[] emails = {"Mens E-Mail", "No E-Mail", "Womens E-Mail"};
+        for (Options.ItemRows rows : Options.ItemRows.values()) {
+            Options options = new Options().itemBytes(1 << 20).itemRows(rows).maxError(0.1);
+            try (Model cached = Model.open(PATH, options);
+                    Scorer scorer = cached.scorer();
+                    Scorer usual = model.scorer()) {
+                assertTrue(cached.info().itemRoom() >= 3 && cached.info().itemBytes() <= 1 << 20);
+                Columns request = cached.columns().set(cached.feature("zip_code"), "Urban");
+                Columns candidates = cached.columns().set(cached.feature("email"), emails);
+                Scores scores = cached.scores(3, "visit");
+                Scores expected = model.scores(3, "visit");
+                usual.prepare(0, model.columns().set(model.feature("zip_code"), "Urban"));
+                usual.score(3, model.columns().set(model.feature("email"), emails), expected);
+                long[] keys = {5, Columns.MISSING_LONG, -7};
+                LongBuffer borrowed = ByteBuffer.allocateDirect(24).order(ByteOrder.nativeOrder()).asLongBuffer();
+                borrowed.put(keys).flip();
+                for (int turn = 0; turn < 3; turn++) {
+                    candidates = turn == 0 ? candidates.setItemKeys(keys) : candidates.setItemKeys(borrowed);
+                    assertEquals(2, candidates.count());
+                    scorer.prepare(0, request);
+                    scorer.score(3, candidates, scores);
+                    for (int candidate = 0; candidate < 3; candidate++) {
+                        double bound = rows == Options.ItemRows.F32 ? 0 : 0.1;
+                        assertEquals(expected.get(0, candidate), scores.get(0, candidate), bound);
+                    }
+                }
+                assertEquals(4, scorer.counters().itemHits());
+                assertEquals(2, scorer.counters().itemMisses());
+                Columns tooFew = candidates.setItemKeys(new long[] {1});
+                PolyscoreException refused =
+                        assertThrows(PolyscoreException.class, () -> scorer.score(3, tooFew, scores));
+                assertEquals("item keys", refused.subject());
+                scorer.score(3, candidates.clear().set(cached.feature("email"), emails), scores);
+            }
         }
     }
 
