@@ -203,7 +203,7 @@ fn a_bad_line_is_named_with_its_path() {
         ("[1]", "expected an object"),
         (
             r#"{"requests": {}}"#,
-            "requests: is not known; a request has scenario, scenarios, request, candidates, tasks and labels",
+            "requests: is not known; a request has scenario, scenarios, request, candidates, keys, tasks and labels",
         ),
         (r#"{"scenario": 1.5}"#, "scenario: expected a name, an id or null"),
         (r#"{"scenarios": "Web"}"#, "scenarios: expected an array, a scenario per candidate"),

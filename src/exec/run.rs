@@ -563,6 +563,7 @@ impl Scratch {
             rows,
             picked,
             candidate: 0,
+            positions,
             scenario,
             model_values: kept.model_rest(),
             scenario_values,

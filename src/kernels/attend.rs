@@ -1,5 +1,8 @@
-//! Self-attention with its rows pooled: several rows at a time, so that their sums and largest elements do not wait for each
-//! other.
+//! Self-attention with its rows pooled, for many candidates that attend to the same positions.
+//!
+//! Sixteen candidates at a time lie in the lanes: then nothing is summed across lanes, and no lane is left over. What remains is
+//! computed with sixteen positions in the lanes, several rows at a time, so that their sums and largest elements do not wait for
+//! each other. Both sum in the same order.
 
 use super::functions::share;
 use super::lanes::{Lanes, chunks, read, write};
@@ -8,45 +11,157 @@ use super::tile::each_row;
 use super::{Attend, Rows};
 
 /// Rows at a time.
-pub(super) const TOGETHER: usize = 4;
+const TOGETHER: usize = 4;
+
+/// The fewest candidates for whom lanes of candidates are faster than lanes of positions.
+const WORTH: usize = 12;
+
+/// The f32 of scratch.
+pub(super) fn scratch(terms: usize, length: usize) -> usize {
+    let of_positions = (TOGETHER + 1).saturating_mul(length.next_multiple_of(PANEL));
+    let of_candidates = (2 * terms + 2).saturating_mul(length).saturating_mul(PANEL);
+    of_positions.max(of_candidates)
+}
 
 /// # Safety
 /// As [`super::list::Functions`].
 #[inline(always)]
-pub unsafe fn attend<L: Lanes>(memory: &mut [f32], positions: usize, call: &Attend) {
-    let Attend { keys, rows, scratch, output, .. } = *call;
+pub unsafe fn attend<L: Lanes>(memory: &mut [f32], rows: usize, positions: usize, call: &Attend) {
     let memory = memory.as_mut_ptr();
-    let length = positions.next_multiple_of(PANEL);
-    // SAFETY: all rows lie in checked spans, and the scratch holds the transposed keys, the rows and their sum.
+    let is_shared = call.base.is_none_or(|base| base.stride == 0);
+    let mut row = 0;
+    // SAFETY: all rows lie in checked spans, and the scratch is as large as `scratch` says.
+    unsafe {
+        while is_shared && row + WORTH <= rows {
+            candidates::<L>(memory, row, PANEL.min(rows - row), positions, call);
+            row += PANEL.min(rows - row);
+        }
+        while row < rows {
+            candidate::<L>(memory, row, positions, call);
+            row += 1;
+        }
+    }
+}
+
+/// The first position that is pooled.
+fn first(rows: Rows, positions: usize) -> usize {
+    if rows == Rows::Last { positions.saturating_sub(1) } else { 0 }
+}
+
+/// Up to sixteen candidates from `row`, in the lanes.
+///
+/// # Safety
+/// As [`attend`].
+#[inline(always)]
+unsafe fn candidates<L: Lanes>(memory: *mut f32, row: usize, count: usize, positions: usize, call: &Attend) {
+    let Attend { terms, length, queries, keys, base, rows, scratch, output } = *call;
+    // SAFETY: the caller's promise.
     unsafe {
         let turned = memory.add(scratch.offset);
-        let logits = turned.add(keys.width * length);
-        let pooled = logits.add(TOGETHER * length);
-        for t in 0..keys.width {
-            for j in 0..length {
-                let key = if j < positions { *memory.add(keys.offset + j * keys.stride + t) } else { 0.0 };
-                *turned.add(t * length + j) = key;
+        let sides = [(queries, turned), (keys, turned.add(terms * length * PANEL))];
+        let logits = turned.add(2 * terms * length * PANEL);
+        let pooled = logits.add(length * PANEL);
+        for (side, to) in sides {
+            for t in 0..terms {
+                for i in 0..positions {
+                    let place = t * length + i;
+                    for lane in 0..PANEL {
+                        let from = side.offset + (row + lane.min(count - 1)) * side.stride + place;
+                        *to.add(place * PANEL + lane) = *memory.add(from);
+                    }
+                }
             }
         }
+        let [(_, queries), (_, keys)] = sides;
+        for j in 0..positions {
+            L::splat(0.0).store(pooled.add(j * PANEL));
+        }
+        for i in first(rows, positions)..positions {
+            for j in 0..positions {
+                let base = base.map_or(0.0, |base| *memory.add(base.offset + i * length + j));
+                L::splat(base).store(logits.add(j * PANEL));
+            }
+            let mut largest = L::splat(f32::NEG_INFINITY);
+            for t in 0..terms {
+                let query = L::load(queries.add((t * length + i) * PANEL));
+                let keys = keys.add(t * length * PANEL);
+                largest = L::splat(f32::NEG_INFINITY);
+                for j in 0..positions {
+                    let to = logits.add(j * PANEL);
+                    let logit = query.fma(L::load(keys.add(j * PANEL)), L::load(to));
+                    logit.store(to);
+                    largest = logit.max(largest);
+                }
+            }
+            let mut sums = [L::splat(0.0); PANEL];
+            for start in (0..positions).step_by(PANEL) {
+                each_row!(lane of PANEL: if start + lane < positions {
+                    let at = logits.add((start + lane) * PANEL);
+                    let e = share(L::load(at).sub(largest));
+                    e.store(at);
+                    sums[lane] = sums[lane].add(e);
+                });
+            }
+            for half in [8, 4, 2, 1] {
+                each_row!(lane of PANEL: if lane < half {
+                    sums[lane] = sums[lane].add(sums[lane + half]);
+                });
+            }
+            let shares = L::splat(1.0).div(sums[0]);
+            for j in 0..positions {
+                let sum = L::load(pooled.add(j * PANEL));
+                L::load(logits.add(j * PANEL)).fma(shares, sum).store(pooled.add(j * PANEL));
+            }
+        }
+        for j in positions..length {
+            L::splat(0.0).store(pooled.add(j * PANEL));
+        }
+        if rows == Rows::Mean {
+            for j in 0..positions {
+                let at = pooled.add(j * PANEL);
+                L::load(at).div(L::splat(positions as f32)).store(at);
+            }
+        }
+        for lane in 0..count {
+            let to = memory.add(output.offset + (row + lane) * output.stride);
+            for j in 0..length {
+                *to.add(j) = *pooled.add(j * PANEL + lane);
+            }
+        }
+    }
+}
+
+/// One candidate, with positions in the lanes.
+///
+/// # Safety
+/// As [`attend`].
+#[inline(always)]
+unsafe fn candidate<L: Lanes>(memory: *mut f32, row: usize, positions: usize, call: &Attend) {
+    let Attend { length, rows, scratch, output, .. } = *call;
+    let padded = length.next_multiple_of(PANEL);
+    // SAFETY: the caller's promise.
+    unsafe {
+        let logits = memory.add(scratch.offset);
+        let pooled = logits.add(TOGETHER * padded);
         for (j, _) in chunks(positions) {
             L::splat(0.0).store(pooled.add(j));
             for r in 0..TOGETHER {
-                L::splat(f32::NEG_INFINITY).store(logits.add(r * length + j));
+                L::splat(f32::NEG_INFINITY).store(logits.add(r * padded + j));
             }
         }
-        let mut i = if rows == Rows::Last { positions.saturating_sub(1) } else { 0 };
+        let mut i = first(rows, positions);
         while i + TOGETHER <= positions {
-            add_rows::<L, TOGETHER>(memory, i, positions, call);
+            add_rows::<L, TOGETHER>(memory, row, i, positions, call);
             i += TOGETHER;
         }
         while i < positions {
-            add_rows::<L, 1>(memory, i, positions, call);
+            add_rows::<L, 1>(memory, row, i, positions, call);
             i += 1;
         }
-        for j in 0..positions {
-            let sum = *pooled.add(j);
-            let mean = if rows == Rows::Mean { sum / positions as f32 } else { sum };
-            *memory.add(output.offset + j * output.stride) = mean;
+        let to = memory.add(output.offset + row * output.stride);
+        for j in 0..length {
+            let sum = if j < positions { *pooled.add(j) } else { 0.0 };
+            *to.add(j) = if rows == Rows::Mean && j < positions { sum / positions as f32 } else { sum };
         }
     }
 }
@@ -57,26 +172,27 @@ pub unsafe fn attend<L: Lanes>(memory: &mut [f32], positions: usize, call: &Atte
 /// # Safety
 /// As [`attend`].
 #[inline(always)]
-unsafe fn add_rows<L: Lanes, const R: usize>(memory: *mut f32, i: usize, positions: usize, call: &Attend) {
-    let Attend { queries, keys, base, scratch, .. } = *call;
-    let length = positions.next_multiple_of(PANEL);
+unsafe fn add_rows<L: Lanes, const R: usize>(memory: *mut f32, row: usize, i: usize, positions: usize, call: &Attend) {
+    let Attend { terms, length, queries, keys, base, scratch, .. } = *call;
+    let padded = length.next_multiple_of(PANEL);
     // SAFETY: the caller's promise.
     unsafe {
-        let turned = memory.add(scratch.offset).cast_const();
-        let logits = memory.add(scratch.offset + keys.width * length);
-        let pooled = logits.add(TOGETHER * length);
+        let queries = memory.add(queries.offset + row * queries.stride).cast_const();
+        let keys = memory.add(keys.offset + row * keys.stride).cast_const();
+        let logits = memory.add(scratch.offset);
+        let pooled = logits.add(TOGETHER * padded);
         let mut largest = [L::splat(f32::NEG_INFINITY); R];
         for (j, count) in chunks(positions) {
             each_row!(r of R: {
                 let mut logit = match base {
-                    Some(base) => read::<L>(memory.add(base.offset + (i + r) * base.stride + j), count),
+                    Some(base) => read::<L>(memory.add(base.offset + row * base.stride + (i + r) * length + j), count),
                     None => L::splat(0.0),
                 };
-                for t in 0..keys.width {
-                    let query = L::splat(*memory.add(queries.offset + (i + r) * queries.stride + t));
-                    logit = query.fma(L::load(turned.add(t * length + j)), logit);
+                for t in 0..terms {
+                    let query = L::splat(*queries.add(t * length + i + r));
+                    logit = query.fma(read::<L>(keys.add(t * length + j), count), logit);
                 }
-                let to = logits.add(r * length + j);
+                let to = logits.add(r * padded + j);
                 write(logit, to, count);
                 largest[r] = if count == PANEL { logit } else { L::load(to) }.max(largest[r]);
             });
@@ -85,7 +201,7 @@ unsafe fn add_rows<L: Lanes, const R: usize>(memory: *mut f32, i: usize, positio
         let mut sums = [L::splat(0.0); R];
         for (j, count) in chunks(positions) {
             each_row!(r of R: {
-                let to = logits.add(r * length + j);
+                let to = logits.add(r * padded + j);
                 let e = share(L::load(to).sub(largest[r]));
                 write(e, to, count);
                 sums[r] = sums[r].add(e);
@@ -95,7 +211,7 @@ unsafe fn add_rows<L: Lanes, const R: usize>(memory: *mut f32, i: usize, positio
         each_row!(r of R: shares[r] = L::splat(1.0 / sums[r].tree()));
         for (j, _) in chunks(positions) {
             let mut sum = L::load(pooled.add(j));
-            each_row!(r of R: sum = L::load(logits.add(r * length + j)).fma(shares[r], sum));
+            each_row!(r of R: sum = L::load(logits.add(r * padded + j)).fma(shares[r], sum));
             sum.store(pooled.add(j));
         }
     }

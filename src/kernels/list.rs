@@ -35,7 +35,7 @@ pub(super) struct Functions {
     pub sum_rows: unsafe fn(&mut [f32], Table<'_>, &[u32], Span),
     pub pool: unsafe fn(&mut [f32], usize, Span, Option<Span>, usize, bool, Span),
     pub softmax_down: unsafe fn(&mut [f32], usize, Span, Span),
-    pub attend: unsafe fn(&mut [f32], usize, &Attend),
+    pub attend: unsafe fn(&mut [f32], usize, usize, &Attend),
     pub choose: unsafe fn(&mut [f32], usize, Span, Span, Span, Span),
     pub reduce: unsafe fn(&mut [f32], usize, Reduce, usize, Span, Span),
     pub view: unsafe fn(&mut [f32], usize, Span, &Places, Span),
@@ -82,7 +82,7 @@ macro_rules! kernel_set {
                     is_mean: bool, output: Span
                 );
                 lanes::softmax_down(memory: &mut [f32], positions: usize, input: Span, output: Span);
-                attend::attend(memory: &mut [f32], positions: usize, call: &Attend);
+                attend::attend(memory: &mut [f32], rows: usize, positions: usize, call: &Attend);
                 lanes::choose(
                     memory: &mut [f32], rows: usize, condition: Span, then: Span, otherwise: Span, output: Span
                 );
@@ -473,21 +473,24 @@ impl Kernels {
         unsafe { (self.functions.softmax_down)(memory, positions, input, output) }
     }
 
-    /// The pooled rows of an attention matrix over `positions` positions. The scratch may overlap with nothing else.
-    pub fn attend(&self, memory: &mut [f32], positions: usize, call: &Attend) {
-        let width = call.keys.width;
-        assert!(call.queries.width == width && call.output.width == 1, "attend");
-        check(memory, positions, call.queries);
-        check(memory, positions, call.keys);
-        check_output(memory, positions, call.output);
-        assert!(call.scratch.width >= Attend::scratch(width, positions), "attend scratch");
+    /// The pooled rows of an attention matrix over `positions` positions. The scratch may overlap with nothing else, and the output
+    /// with no input.
+    pub fn attend(&self, memory: &mut [f32], rows: usize, positions: usize, call: &Attend) {
+        let Attend { terms, length, .. } = *call;
+        assert!(positions <= length && call.output.width == length, "attend positions");
+        for side in [call.queries, call.keys] {
+            assert_eq!(side.width, terms * length, "attend");
+            check(memory, rows, side);
+        }
+        check_output(memory, rows, call.output);
+        assert!(call.scratch.width >= Attend::scratch(terms, length), "attend scratch");
         check(memory, 1, call.scratch);
         if let Some(base) = call.base {
-            assert!(base.width >= positions, "attend base");
-            check(memory, positions, base);
+            assert_eq!(base.width, length * length, "attend base");
+            check(memory, rows, base);
         }
         // SAFETY: the CPU has the set (`select`), and all spans were checked above.
-        unsafe { (self.functions.attend)(memory, positions, call) }
+        unsafe { (self.functions.attend)(memory, rows, positions, call) }
     }
 
     /// `output = if condition != 0 { then } else { otherwise }`, NaN being a condition that holds. Inputs of width 1 are

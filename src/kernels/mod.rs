@@ -267,27 +267,31 @@ pub enum Rows {
     Last,
 }
 
-/// `output[j] = pool_i softmax_j(base[i, j] + sum_t queries[i, t] keys[j, t])`: the weight of each position after
-/// self-attention, pooled over the positions that ask.
+/// `output[j] = pool_i softmax_j(base[i, j] + sum_t queries[t, i] keys[t, j])`: the weight of each position after
+/// self-attention, pooled over the positions that ask; 0 behind the last position.
 #[derive(Clone, Copy, Debug)]
 pub struct Attend {
-    /// A row per position.
+    /// Elements of a query and of a key.
+    pub terms: usize,
+    /// The most positions.
+    pub length: usize,
+    /// A row per candidate: for each term, `length` columns.
     pub queries: Span,
-    /// A row per position, as wide as the queries.
+    /// As the queries.
     pub keys: Span,
-    /// A row per position, with a column per position.
+    /// A row of `[length, length]`: one per candidate, or one for all, with a stride of 0.
     pub base: Option<Span>,
     pub rows: Rows,
     /// Of [`Attend::scratch`] f32.
     pub scratch: Span,
-    /// Width 1, a row per position.
+    /// A row of `length` per candidate.
     pub output: Span,
 }
 
 impl Attend {
-    /// The f32 of scratch for keys of a width and so many positions.
-    pub fn scratch(width: usize, positions: usize) -> usize {
-        (width + attend::TOGETHER + 1).saturating_mul(positions.next_multiple_of(panels::PANEL))
+    /// The f32 of scratch for so many terms and positions.
+    pub fn scratch(terms: usize, length: usize) -> usize {
+        attend::scratch(terms, length)
     }
 }
 

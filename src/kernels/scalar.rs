@@ -453,28 +453,32 @@ fn softmax_down(memory: &mut [f32], positions: usize, input: Span, output: Span)
     }
 }
 
-fn attend(memory: &mut [f32], positions: usize, call: &Attend) {
-    let Attend { queries, keys, base, rows, scratch, output } = *call;
+fn attend(memory: &mut [f32], candidates: usize, positions: usize, call: &Attend) {
+    let Attend { terms, length, queries, keys, base, rows, scratch, output } = *call;
     let weights = Span { offset: scratch.offset, stride: 0, width: positions };
-    let pooled = weights.offset + positions;
-    memory[pooled..pooled + positions].fill(0.0);
-    let first = if rows == Rows::Last { positions.saturating_sub(1) } else { 0 };
-    for i in first..positions {
-        for j in 0..positions {
-            let mut sum = base.map_or(0.0, |base| memory[at(base, i, j)]);
-            for t in 0..keys.width {
-                sum = memory[at(queries, i, t)].mul_add(memory[at(keys, j, t)], sum);
+    for candidate in 0..candidates {
+        let pooled = weights.offset + positions;
+        memory[pooled..pooled + positions].fill(0.0);
+        let first = if rows == Rows::Last { positions.saturating_sub(1) } else { 0 };
+        for i in first..positions {
+            for j in 0..positions {
+                let mut sum = base.map_or(0.0, |base| memory[at(base, candidate, i * length + j)]);
+                for t in 0..terms {
+                    let (query, key) = (at(queries, candidate, t * length + i), at(keys, candidate, t * length + j));
+                    sum = memory[query].mul_add(memory[key], sum);
+                }
+                memory[at(weights, 0, j)] = sum;
             }
-            memory[at(weights, 0, j)] = sum;
+            let share = 1.0 / exponentials(memory, 0, weights, weights);
+            for j in 0..positions {
+                memory[pooled + j] = memory[at(weights, 0, j)].mul_add(share, memory[pooled + j]);
+            }
         }
-        let share = 1.0 / exponentials(memory, 0, weights, weights);
-        for j in 0..positions {
-            memory[pooled + j] = memory[at(weights, 0, j)].mul_add(share, memory[pooled + j]);
+        for j in 0..length {
+            let sum = if j < positions { memory[pooled + j] } else { 0.0 };
+            let is_mean = rows == Rows::Mean && j < positions;
+            memory[at(output, candidate, j)] = if is_mean { sum / positions as f32 } else { sum };
         }
-    }
-    for j in 0..positions {
-        let sum = memory[pooled + j];
-        memory[at(output, j, 0)] = if rows == Rows::Mean { sum / positions as f32 } else { sum };
     }
 }
 

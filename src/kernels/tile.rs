@@ -316,11 +316,11 @@ pub(super) unsafe fn row_of_panels<T: Tiled>(product: &T, row: usize, panels: us
     }
 }
 
-/// `body` for each row of up to 12. A loop is unrolled by the compiler too late for large tiles: their sums would be kept on
+/// `body` for each row of up to 16. A loop is unrolled by the compiler too late for large tiles: their sums would be kept on
 /// the stack.
 macro_rules! each_row {
     ($r:ident of $R:ident: $body:expr) => {
-        each_row!(@ $r $R $body; 0 1 2 3 4 5 6 7 8 9 10 11)
+        each_row!(@ $r $R $body; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
     };
     (@ $r:ident $R:ident $body:expr; $($row:literal)*) => {
         {$(if $row < $R {

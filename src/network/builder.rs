@@ -630,9 +630,24 @@ impl<'a> Builder<'a> {
         self.graph.add(Op::SoftmaxDown { input }, width, name)
     }
 
-    /// The weight of each position after self-attention with logits `base + queries keys^T`, pooled over the queries.
-    pub fn attend(&mut self, name: &str, queries: Value, keys: Value, base: Option<Value>, rows: Rows) -> Value {
-        self.graph.add(Op::Attend { queries, keys, base, rows }, 1, name)
+    /// The weight of each position of the sequence `over`, side by side, after self-attention with logits
+    /// `base + queries^T keys`, pooled over the queries.
+    pub fn attend(
+        &mut self,
+        name: &str,
+        over: Value,
+        [queries, keys]: [Value; 2],
+        base: Option<Value>,
+        rows: Rows,
+    ) -> Value {
+        let (group, length) = (self.graph.sequence(over).unwrap_or_default(), self.length(over));
+        self.graph.add(Op::Attend { queries, keys, base, group, rows }, length, name)
+    }
+
+    /// The positions of a sequence side by side, `[length, width]`, or `[width, length]` if `is_transposed`.
+    pub fn flat(&mut self, name: &str, input: Value, is_transposed: bool) -> Value {
+        let width = self.length(input) * self.width(input);
+        self.graph.add(Op::Flat { input, is_transposed }, width, name)
     }
 
     /// `queries keys^T` over the positions of one sequence: a row per position with a column per position.

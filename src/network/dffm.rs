@@ -23,11 +23,12 @@
 //! or a few, add `q_j k_j^T`. `Form` says what is computed per candidate.
 
 use super::builder::{Block, Builder, MAX_WIDTH, Nonlinearity, check_size, check_sizes, parameters};
-use super::graph::{Pool, Value};
+use super::graph::Value;
 use crate::error::{Error, ErrorKind};
 use crate::format::FeatureKind;
 use crate::ops::{Activation, Rows};
 use serde::Deserialize;
+use std::ops::Range;
 
 /// The most layers of `D`, the most heads, and the widest head: a node of the graph belongs to each.
 const MAX_LAYERS: usize = 16;
@@ -311,11 +312,12 @@ fn behaviour(
     for head in 0..p.heads {
         let name = format!("behaviour.{head}");
         let base = (split < p.head).then(|| {
-            let (q, k) = (queries.rows(b, head, split..p.head), keys.rows(b, head, split..p.head));
-            b.scores(&name, q, k)
+            let (q, k) = (queries.columns(b, head, split..p.head), keys.columns(b, head, split..p.head));
+            let scores = b.scores(&name, q, k);
+            b.flat(&name, scores, false)
         });
-        let (q, k) = (queries.rows(b, head, 0..split), keys.rows(b, head, 0..split));
-        let weights = b.attend(&name, q, k, base, rows);
+        let sides = [&queries, &keys].map(|side| side.rows(b, head, 0..split));
+        let weights = b.attend(&name, h, sides, base, rows);
         heads.push(values.pooled(b, head, weights));
     }
     let heads = b.concat(&heads);
@@ -395,15 +397,26 @@ impl Projection {
         Ok(Self { name, left, right })
     }
 
-    /// Columns of `E^h W_i E^T`: those of some rows of `E`.
-    fn rows(&self, b: &mut Builder<'_>, head: usize, rows: std::ops::Range<usize>) -> Value {
+    /// Columns of `E^h W_i E^T`: those of some rows of `E`, a row per position.
+    fn columns(&self, b: &mut Builder<'_>, head: usize, rows: Range<usize>) -> Value {
         let pairs = self.right[head][rows].iter().map(|row| (self.left[head], *row)).collect();
         b.dots(&self.name, pairs)
     }
 
-    /// `a E^h W_i E^T`
+    /// Rows of `E (E^h W_i)^T`, side by side: a column per position.
+    fn rows(&self, b: &mut Builder<'_>, head: usize, rows: Range<usize>) -> Value {
+        let left = b.flat(&self.name, self.left[head], true);
+        let length = b.length(self.left[head]);
+        let rows = self.right[head][rows].iter().map(|row| b.generated(&self.name, *row, left, None, length));
+        let rows: Vec<Value> = rows.collect();
+        b.concat(&rows)
+    }
+
+    /// `a E^h W_i E^T` for weights `a` of the positions.
     fn pooled(&self, b: &mut Builder<'_>, head: usize, weights: Value) -> Value {
-        let pooled = b.pool(&self.name, self.left[head], Pool::Weighted(weights));
+        let left = b.flat(&self.name, self.left[head], false);
+        let width = b.width(self.left[head]);
+        let pooled = b.generated(&self.name, weights, left, None, width);
         let pairs = self.right[head].iter().map(|row| (pooled, *row)).collect();
         b.dots(&self.name, pairs)
     }

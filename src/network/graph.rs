@@ -179,8 +179,12 @@ pub enum Op {
     Pool { input: Value, how: Pool },
     /// A softmax over the positions, per column.
     SoftmaxDown { input: Value },
-    /// The weight of each position after self-attention with softmax rows `base + queries keys^T`, pooled.
-    Attend { queries: Value, keys: Value, base: Option<Value>, rows: Rows },
+    /// The weight of each position of a group of sequences, side by side, after self-attention with softmax rows
+    /// `base + queries^T keys`, pooled over the positions that ask. Queries and keys are `[terms, length]`, the base
+    /// `[length, length]`.
+    Attend { queries: Value, keys: Value, base: Option<Value>, group: usize, rows: Rows },
+    /// The positions of a sequence side by side, `[length, width]` or transposed; 0 behind the last one.
+    Flat { input: Value, is_transposed: bool },
     /// `queries keys^T`, a row per position with a column per position.
     Scores { queries: Value, keys: Value },
     /// `input` times a matrix, added to `start` by ascending FMA, then to `addend`, for each of `groups` equal parts of the
@@ -214,7 +218,8 @@ impl Op {
             | Op::TopK { input, .. }
             | Op::Reduce { input, .. }
             | Op::Find { index: input, .. }
-            | Op::SoftmaxDown { input } => f(input),
+            | Op::SoftmaxDown { input }
+            | Op::Flat { input, .. } => f(input),
             Op::Choose { condition, then, otherwise } => {
                 f(condition);
                 f(then);
@@ -327,7 +332,7 @@ impl Graph {
     pub fn push(&mut self, op: Op, width: usize, name: impl Into<String>) -> Value {
         let sequence = match &op {
             Op::Sequence { group, .. } => Some(*group),
-            Op::Pool { .. } => None,
+            Op::Pool { .. } | Op::Flat { .. } => None,
             op => op.inputs().into_iter().find_map(|value| self.sequence(value)),
         };
         self.nodes.push(Node { op, width, name: name.into(), sequence });

@@ -32,7 +32,7 @@ mod view;
 pub use crate::kernels::{
     Activation, Combine, Element, Kernels, NOWHERE, Panels, Pooling, Rare, Reduce, Rows, Span, Start, Table, Weight,
 };
-pub use attend::{Attend, SoftmaxDown};
+pub use attend::{Attend, Flat, SoftmaxDown};
 pub use block::{Enter, Leave};
 pub use choose::Choose;
 pub use dense::{Dense, Generated, Kept};
@@ -67,6 +67,8 @@ pub struct Context<'a> {
     pub picked: Picked<'a>,
     /// The row of the tile whose positions are computed.
     pub candidate: usize,
+    /// The length of each group of sequences of the request.
+    pub positions: &'a [usize],
     /// The row of the scenario tensors.
     pub scenario: usize,
     /// The model's matrices where they are kept; empty: they are in the memory.
@@ -162,6 +164,7 @@ operations! {
     Pool => "pool",
     SoftmaxDown => "softmax-down",
     Attend => "attend",
+    Flat => "flat",
     Enter => "enter",
     Leave => "leave",
     View => "view",

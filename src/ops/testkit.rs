@@ -16,6 +16,7 @@ pub fn run(operation: &Operation, rows: usize, memory: &mut [f32], table: &[u8])
         rows,
         picked: Picked::From(0),
         candidate: 0,
+        positions: &[],
         scenario: 0,
         model_values: &[],
         scenario_values: &[],

@@ -239,7 +239,7 @@ impl Layout<'_> {
     /// f32 that a node needs besides its value.
     fn scratch(&self, node: &Node, index: usize) -> usize {
         match (&node.op, self.weights[index]) {
-            (Op::Attend { keys, .. }, _) => Attend::scratch(self.graph.width(*keys), self.length_of(*keys)),
+            (Op::Attend { keys, .. }, _) => Attend::scratch(self.graph.width(*keys), node.width),
             (Op::Product { input, groups, .. }, Some(weights)) => {
                 let rows = self.rows(Value(index)).max(*groups);
                 weights.scratch(self.graph.width(*input) / groups, rows)

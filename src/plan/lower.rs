@@ -9,7 +9,7 @@ use crate::format::{self, DenseTransform, Description, FeatureKind, RowTransform
 use crate::network::Rate;
 use crate::network::graph::{self, Matrices, Matrix, Node, Op, Pool as Pooled, TabulatedLayer, Value};
 use crate::ops::{
-    Activation, Affine, Argmax, Attend, Choose, Combination, Combine, Copy, Dense, Dots, Enter, Find, Gather,
+    Activation, Affine, Argmax, Attend, Choose, Combination, Combine, Copy, Dense, Dots, Enter, Find, Flat, Gather,
     Generated, Interleave, Kept, Kernels, LayerNorm, Leave, Load, Lookup, Mapping, MatMul, Mixture, NOWHERE, Normalize,
     OneHot, Operation, Panels, PerRow, Pick, Pool, Pooling, Reduction, RowNumbers, Scaling, Scores, Softmax,
     SoftmaxDown, Span, Spread, Start, Stored, Table, Tabulated, TabulatedField, TopK, Unary, View, Weight,
@@ -271,13 +271,18 @@ impl Lowering<'_> {
                 let scores = Operation::Scores(Scores { queries, keys, output });
                 count(self.plain(scores, format!("{}x{width}", keys.width)), keys.width * width)
             }
-            Op::Attend { queries, keys, base, rows } => {
-                let length = self.length(*keys);
+            Op::Attend { queries, keys, base, group, rows } => {
                 let (queries, keys, base) = (span(*queries), span(*keys), base.map(span));
+                let (group, length, rows) = (*group, width, *rows);
                 let no_scratch = || Error::new(ErrorKind::Internal, &node.name, "has no scratch");
                 let scratch = self.arena.scratch[index].ok_or_else(no_scratch)?;
-                let attend = Operation::Attend(Attend { queries, keys, base, rows: *rows, scratch, output });
-                count(self.plain(attend, format!("{}x{length}", keys.width)), keys.width * length)
+                let attend = Attend { group, length, queries, keys, base, rows, scratch, output };
+                let shape = format!("{}x{length}", queries.width / length);
+                count(self.plain(Operation::Attend(attend), shape), queries.width * length)
+            }
+            Op::Flat { input, is_transposed } => {
+                let (length, is_transposed) = (self.length(*input), *is_transposed);
+                self.plain(Operation::Flat(Flat { input: span(*input), length, is_transposed, output }), shape)
             }
             Op::Pool { input, how } => {
                 let (weights, is_mean) = match how {

@@ -209,13 +209,13 @@ fn what_lies_around_an_output_stays() {
     let (input, narrow) = (span(0, width + 1, width), span(0, 4, 4));
     let (wide, matrix) = (span(0, width, width * 3), span(0, 4, 4 * width));
     let output = span(420, width + 5, width);
-    let column = Span { width: 1, ..output };
     let (start, activation) = (Start::Zero, Activation::Sigmoid);
     let scratch = span(800, 0, 400);
     let dense = dense(narrow, &weights, start, None, output, activation, scratch);
     let generated = Generated { input: narrow, weight: matrix, outside: None, start, addend: None, output, activation };
     let shared = Generated { weight: Span { stride: 0, ..matrix }, ..generated };
-    let attend = Attend { queries: narrow, keys: span(9, 5, 4), base: None, rows: Rows::Mean, scratch, output: column };
+    let (queries, keys, pooled) = (span(0, 7, 6), span(9, 5, 6), Span { width: 3, ..output });
+    let attend = Attend { terms: 2, length: 3, queries, keys, base: None, rows: Rows::Mean, scratch, output: pooled };
     let matmul = MatMul {
         left: span(0, 7, 6),
         right: span(9, 3, 24),
@@ -251,7 +251,7 @@ fn what_lies_around_an_output_stays() {
         ("pool", output, 1, &|set, memory| set.pool(memory, rows, input, None, true, output)),
         ("weighted pool", output, 1, &|set, memory| set.pool(memory, rows, input, Some(span(9, 5, 3)), false, output)),
         ("softmax down", output, rows, &|set, memory| set.softmax_down(memory, rows, input, output)),
-        ("attend", column, rows, &|set, memory| set.attend(memory, rows, &attend)),
+        ("attend", pooled, rows, &|set, memory| set.attend(memory, rows, 2, &attend)),
         ("choose", output, rows, &|set, memory| set.choose(memory, rows, input, input, span(0, 1, 1), output)),
         ("reduce across", Span { width: 3, ..output }, rows, &|set, memory| {
             set.reduce(memory, rows, Reduce::Sum, 1, wide, Span { width: 3, ..output });

@@ -100,38 +100,43 @@ fn softmax_down_follows_the_formula() {
     }
 }
 
-/// A call over painted queries, keys and base, with the scratch and then the output behind them.
-fn attend_case(positions: usize, width: usize, has_base: bool, rows: Rows) -> (Vec<f32>, Attend) {
-    let most = positions.max(1);
+/// A call over painted queries, keys and base of so many candidates, with the scratch and then the output behind them.
+fn attend_case(rows: usize, positions: usize, terms: usize, base: Option<usize>, how: Rows) -> (Vec<f32>, Attend) {
+    let length = positions.max(1) + 2;
+    let width = terms * length;
     let queries = span(1, width + 1, width);
-    let keys = span(2 + most * (width + 1), width, width);
-    let base = span(3 + most * (2 * width + 1), most + 2, most + 1);
-    let scratch = span(base.offset + most * (most + 2) + 1, 0, Attend::scratch(width, most));
-    let output = span(scratch.offset + scratch.width + 1, 3, 1);
-    let start = memory(scratch.offset, output.offset + 3 * most + 1);
-    (start, Attend { queries, keys, base: has_base.then_some(base), rows, scratch, output })
+    let keys = span(2 + rows * (width + 1), width, width);
+    let from = keys.offset + rows * width;
+    let scratch = span(from + (rows + 1) * length * length + 1, 0, Attend::scratch(terms, length));
+    let output = span(scratch.offset + scratch.width + 1, length + 3, length);
+    let base = base.map(|stride| span(from, stride * length * length, length * length));
+    let start = memory(scratch.offset, output.offset + rows * (length + 3) + 1);
+    (start, Attend { terms, length, queries, keys, base, rows: how, scratch, output })
 }
 
+/// No base, one for all candidates, or one for each.
+const BASES: [Option<usize>; 3] = [None, Some(0), Some(1)];
+const POOLED: [Rows; 3] = [Rows::Mean, Rows::Sum, Rows::Last];
+
 /// Runs `call` and guards the scratch again, whose contents are nobody's promise.
-fn attend(kernels: &Kernels, memory: &mut [f32], positions: usize, call: &Attend) {
-    kernels.attend(memory, positions, call);
+fn attend(kernels: &Kernels, memory: &mut [f32], rows: usize, positions: usize, call: &Attend) {
+    kernels.attend(memory, rows, positions, call);
     memory[call.scratch.offset..call.scratch.offset + call.scratch.width].fill(GUARD);
 }
 
 #[test]
 fn attend_has_the_bits_of_the_truth() {
-    for (width, positions) in [1, 5, 16, 17].into_iter().flat_map(|width| POSITIONS.map(|positions| (width, positions)))
-    {
-        for (rows, has_base) in [Rows::Mean, Rows::Sum, Rows::Last].into_iter().flat_map(|r| [(r, false), (r, true)]) {
-            let (start, call) = attend_case(positions, width, has_base, rows);
-            let mut edges = start.clone();
-            for place in (0..call.scratch.offset).step_by(7) {
-                edges[place] = EDGES[place % 16];
-            }
-            let over_the_keys = Attend { output: Span { width: 1, ..call.keys }, ..call };
-            for (start, call) in [(&start, call), (&edges, call), (&start, over_the_keys)] {
-                let run = |set: &Kernels, memory: &mut [f32]| attend(set, memory, positions, &call);
-                if positions == 0 { assert_untouched(&call, start, run) } else { compare(&call, start, run) }
+    for (terms, positions) in [1, 3].into_iter().flat_map(|terms| POSITIONS.map(|positions| (terms, positions))) {
+        for (how, base) in POOLED.into_iter().flat_map(|how| BASES.map(|base| (how, base))) {
+            for rows in [1, 2, 11, 12, 16, 17, 30, 45] {
+                let (start, call) = attend_case(rows, positions, terms, base, how);
+                let mut edges = start.clone();
+                for place in (0..call.scratch.offset).step_by(7) {
+                    edges[place] = EDGES[place % 16];
+                }
+                for start in [&start, &edges] {
+                    compare(&(rows, call), start, |set, memory| attend(set, memory, rows, positions, &call));
+                }
             }
         }
     }
@@ -141,22 +146,30 @@ fn attend_has_the_bits_of_the_truth() {
 fn attend_follows_the_formula() {
     for (kernels, positions) in Kernels::available().flat_map(|kernels| POSITIONS.map(|positions| (kernels, positions)))
     {
-        for (rows, has_base) in [Rows::Mean, Rows::Sum, Rows::Last].into_iter().flat_map(|r| [(r, false), (r, true)]) {
-            let (start, call) = attend_case(positions, 5, has_base, rows);
+        for (how, base) in POOLED.into_iter().flat_map(|how| BASES.map(|base| (how, base))) {
+            let (rows, terms) = (18, 5);
+            let (start, call) = attend_case(rows, positions, terms, base, how);
             let mut memory = start.clone();
-            kernels.attend(&mut memory, positions, &call);
-            let mut pooled = vec![0.0; positions];
-            for i in if rows == Rows::Last { positions.saturating_sub(1)..positions } else { 0..positions } {
-                let base = call.base.map_or(vec![0.0; positions], |base| row(&start, base, i));
-                let product = |j| sum_of_products(&row(&start, call.queries, i), &row(&start, call.keys, j));
-                let logits: Vec<f64> = (0..positions).map(|j| base[j] + product(j)).collect();
-                pooled.iter_mut().zip(softmax(&logits)).for_each(|(pooled, weight)| *pooled += weight);
-            }
-            for (j, sum) in pooled.into_iter().enumerate() {
-                let expected = if rows == Rows::Mean { sum / positions as f64 } else { sum };
-                let actual = memory[call.output.offset + j * call.output.stride];
-                // A weight is as far off as its logit, the sum of six products of values up to 2.05.
-                assert_near(&(kernels.name(), positions, rows, j), actual, expected, expected * 6.0 * 2.05 * 2.05);
+            kernels.attend(&mut memory, rows, positions, &call);
+            for candidate in 0..rows {
+                let mut pooled = vec![0.0; call.length];
+                let [queries, keys] = [call.queries, call.keys].map(|side| row(&start, side, candidate));
+                for i in if how == Rows::Last { positions.saturating_sub(1)..positions } else { 0..positions } {
+                    let base = call.base.map(|base| row(&start, base, candidate));
+                    let logit = |j: usize| {
+                        let terms = (0..terms).map(|t| queries[t * call.length + i] * keys[t * call.length + j]);
+                        base.as_ref().map_or(0.0, |base| base[i * call.length + j]) + terms.sum::<f64>()
+                    };
+                    let logits: Vec<f64> = (0..positions).map(logit).collect();
+                    pooled.iter_mut().zip(softmax(&logits)).for_each(|(pooled, weight)| *pooled += weight);
+                }
+                for (j, sum) in pooled.into_iter().enumerate() {
+                    let expected = if how == Rows::Mean { sum / positions.max(1) as f64 } else { sum };
+                    let actual = memory[call.output.offset + candidate * call.output.stride + j];
+                    // A weight is as far off as its logit, the sum of six products of values up to 2.05.
+                    let what = (kernels.name(), positions, how, candidate, j);
+                    assert_near(&what, actual, expected, expected * 6.0 * 2.05 * 2.05);
+                }
             }
         }
     }
@@ -165,7 +178,7 @@ fn attend_follows_the_formula() {
 #[test]
 #[should_panic(expected = "attend scratch")]
 fn a_scratch_that_is_too_small_is_caught() {
-    let (mut memory, call) = attend_case(17, 4, false, Rows::Mean);
+    let (mut memory, call) = attend_case(20, 17, 4, None, Rows::Mean);
     let scratch = Span { width: call.scratch.width - 1, ..call.scratch };
-    Kernels::select(None).expect("a set").attend(&mut memory, 17, &Attend { scratch, ..call });
+    Kernels::select(None).expect("a set").attend(&mut memory, 20, 17, &Attend { scratch, ..call });
 }
