@@ -178,6 +178,30 @@ fn each_candidate_may_have_a_scenario_of_its_own() {
 }
 
 #[test]
+fn keys_find_candidates_in_the_item_cache() {
+    let zoo = zoo::named("mmoe");
+    let model = zoo.open(&OpenOptions::default());
+    let request = zoo::Request::random(&model, 5, 4);
+    let mut line = request.to_json(&model);
+    let (_, expected, _) = run(&["score", path(&zoo.path)], &line.to_string());
+    line["keys"] = json!([8, null, -9_007_199_254_740_993_i64, 10]);
+    let lines = format!("{line}\n{line}\n");
+    let (code, out, error) = run(&["score", path(&zoo.path), "--item-bytes", "100000"], &lines);
+    assert_eq!((code, out.as_str()), (0, expected.repeat(2).as_str()), "{error}");
+    for (keys, message) in [
+        (json!([1, 2]), "keys: expected an array, an item key for each of 4 candidates"),
+        (json!([1, 2, 3, "x"]), "keys[3]: expected an integer or null"),
+        (json!([1, 2, 3, 1.5]), "keys[3]: expected an integer or null"),
+    ] {
+        line["keys"] = keys;
+        let (code, _, error) = run(&["score", path(&zoo.path)], &line.to_string());
+        assert_eq!((code, error.as_str()), (1, format!("error: line 1: {message}\n").as_str()));
+    }
+    let (_, shown, _) = run(&["inspect", path(&zoo.path), "--item-bytes", "100000"], "");
+    assert!(shown.contains("item cache\n") && shown.contains("item      item      dense"), "{shown}");
+}
+
+#[test]
 fn tasks_are_chosen_by_the_line_or_the_option() {
     let model = hillstrom();
     let request = REQUEST.replace('\n', " ");

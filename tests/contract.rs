@@ -4,7 +4,7 @@
 
 mod zoo;
 
-use polyscore::{Model, OpenOptions, Pool};
+use polyscore::{Column, ITEM_KEY, ItemRows, Model, OpenOptions, Pool, Values};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 use std::sync::Mutex;
@@ -33,7 +33,10 @@ fn allocations(models: &[(String, Model)], calls: usize) -> usize {
     let mut total = 0;
     for (_, model) in models {
         let requests: Vec<Request> = (0..8).map(|seed| Request::random(model, seed, 1 + 13 * seed as usize)).collect();
-        let columns: Vec<_> = requests.iter().map(|r| (r.columns(true), r.columns(false))).collect();
+        let keys: Vec<i64> = (0..100).collect();
+        let keyed = |r: &Request| Column { feature: ITEM_KEY, values: Values::I64(&keys[..r.candidates]), row_offsets: None };
+        let ads = |r: &'_ Request| r.columns(false).into_iter().chain([keyed(r)]).collect::<Vec<_>>();
+        let columns: Vec<_> = requests.iter().map(|r| (r.columns(true), ads(r))).collect();
         let mut scorer = model.scorer().expect("a scorer");
         let mut out = vec![0.0; SCENARIOS.len() * 3 * 100];
         let mixed: Vec<u32> = (0..100).map(|candidate| SCENARIOS[candidate % SCENARIOS.len()]).collect();
@@ -64,6 +67,8 @@ fn a_warm_scorer_allocates_nothing_in_a_hundred_thousand_calls() {
     assert_eq!(allocations(&models(), CALLS), 0);
     let nothing_kept = open(&OpenOptions { scenario_bytes: 0, ..OpenOptions::default() });
     assert_eq!(allocations(&nothing_kept, CALLS / 10), 0);
+    let with_cache = open(&OpenOptions { item_bytes: 1 << 18, item_rows: ItemRows::F16, ..OpenOptions::default() });
+    assert_eq!(allocations(&with_cache, CALLS / 10), 0);
 }
 
 #[test]
