@@ -12,7 +12,7 @@ INSTALL := $(PYTHON) -m pip install -q --force-reinstall --no-deps --no-build-is
 
 NOTE :=
 
-.PHONY: demo test rust java python readme train bench bench-all imports networks zoo setup build headers clean
+.PHONY: demo test rust java python readme train bench bench-all ablation errors imports networks zoo setup build headers clean
 
 demo: setup build build/venv/.installed ## The Hillstrom model, scored from Rust, C, C++, Java and Python: all agree.
 	$(INSTALL)
@@ -52,10 +52,21 @@ bench: $(BENCH)                      ## All workloads beside ONNX Runtime, OpenV
 	$(PYTHON) benches/peers.py --note "$(NOTE)"
 	$(PYTHON) benches/tables.py
 
-bench-all: bench java                ## And each engine alone, languages, latency, memory, opening, threads.
+bench-all: bench java                ## And each engine alone, languages, latency, memory, opening, threads, ablation, errors.
 	$(PYTHON) benches/peers.py --warm --note "$(NOTE)"
 	$(PYTHON) benches/languages.py --note "$(NOTE)"
 	for what in latency memory opening threads; do $(PYTHON) benches/serving.py $$what --note "$(NOTE)"; done
+	$(PYTHON) benches/ablation.py --note "$(NOTE)"
+	$(PYTHON) benches/errors.py --note "$(NOTE)"
+	$(PYTHON) benches/tables.py
+
+ablation: $(BENCH)                   ## polyscore with one thing changed at a time.
+	$(INSTALL)
+	$(PYTHON) benches/ablation.py --note "$(NOTE)"
+	$(PYTHON) benches/tables.py
+
+errors: setup build build/venv/.installed ## The error of every precision on every network.
+	$(PYTHON) benches/errors.py --note "$(NOTE)"
 	$(PYTHON) benches/tables.py
 
 imports: setup build build/venv/.installed ## Networks that came by ONNX beside ONNX Runtime, one core, one process.

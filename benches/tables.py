@@ -98,6 +98,33 @@ def grid(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines + [f"| {' | '.join(cell(row[head]) for head in heads)} |" for row in rows])
 
 
+def ablation(rows: list[dict[str, Any]]) -> str:
+    """A line for each variant: its ratios cold and warm, for each workload and number of candidates."""
+    places = list(dict.fromkeys((row["workload"], row["candidates"]) for row in rows))
+    lines = [f"| cold / warm | {' | '.join(f'{name}, N={count}' for name, count in places)} |", "|---|" + "---|" * len(places)]
+    by_place = {(row["workload"], row["candidates"], row["variant"]): row for row in rows}
+    for variant in list(dict.fromkeys(row["variant"] for row in rows))[1:]:
+        cells = [by_place[(*place, variant)] for place in places]
+        ratios = (f"{cell['cold']:.2f} / {cell['warm']:.2f}" for cell in cells)
+        lines.append(f"| {variant} | {' | '.join(ratios)} |")
+    return "\n".join(lines)
+
+
+def errors(rows: list[dict[str, Any]]) -> str:
+    """A line for each model: error, change of AUC and of calibration in each precision."""
+    precisions = list(dict.fromkeys(row["precision"] for row in rows))
+    lines = [f"| max, AUC, calibration | {' | '.join(precisions)} |", "|---|" + "---|" * len(precisions)]
+    by_place = {(row["model"], row["precision"]): row for row in rows}
+
+    def cell(row: dict[str, Any]) -> str:
+        figures = [row.get(key) for key in ("max", "auc", "calibration")]
+        return "refused" if "refused" in row else ", ".join("-" if figure is None else f"{figure:.0e}" for figure in figures)
+
+    for model in dict.fromkeys(row["model"] for row in rows):
+        lines.append(f"| {model} | {' | '.join(cell(by_place[model, precision]) for precision in precisions)} |")
+    return "\n".join(lines)
+
+
 def between(text: str, name: str, table: str) -> str:
     """`text` with `table` between its marks of `name`."""
     begin, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
@@ -114,9 +141,10 @@ def main() -> None:
     parts = [f"### `{made['workload']['name']}`\n\n{made['workload']['about']}\n\n{engines(made)}\n\n{provenance(made)}"
              for made in records]
     text = between(text, "workloads", "\n\n".join(parts) or "No record yet.")
-    for name in ("languages", "latency", "memory", "opening", "threads"):
+    parts = {"ablation": ablation, "errors": errors} | dict.fromkeys(("languages", "latency", "memory", "opening", "threads"), grid)
+    for name, table in parts.items():
         made = record.latest(name)
-        text = between(text, name, f"{grid(made['measured'])}\n\n{provenance(made)}" if made else "No record yet.")
+        text = between(text, name, f"{table(made['measured'])}\n\n{provenance(made)}" if made else "No record yet.")
     README.write_text(text, encoding="utf-8")
     print(f"wrote {README}", file=sys.stderr)
 

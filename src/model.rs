@@ -31,7 +31,8 @@ pub struct OpenOptions {
     /// used. A file without golden requests is refused.
     pub auto: bool,
     /// The largest difference from the golden scores that is accepted. `None`: the tolerance that the file states for the
-    /// stored precision and f32; 5e-3 for f16, int12 and int16, 2e-2 for bf16 and 5e-2 for int8, if that is more. Finite and not negative.
+    /// stored precision and f32; 5e-3 for f16, int12 and int16, 2e-2 for bf16 and 5e-2 for int8, if that is more, and so for
+    /// the rows of the item cache. Finite and not negative.
     pub max_error: Option<f64>,
     /// The kernel set: `scalar`, `portable`, `avx2` or `avx512`. `None`: `POLYSCORE_ISA`, else the best of this CPU.
     pub isa: Option<String>,
@@ -485,8 +486,14 @@ fn golden_bound(tolerance: f64, options: &OpenOptions) -> f64 {
         Precision::Bf16 => 2e-2,
         Precision::Int8 => 5e-2,
     };
+    let rows = match options.item_rows {
+        ItemRows::F32 => 0.0,
+        _ if options.item_bytes == 0 => 0.0,
+        ItemRows::F16 => 5e-3,
+        ItemRows::Int8 => 5e-2,
+    };
     let used = options.precision.iter().chain(options.layers.values());
-    options.max_error.unwrap_or(used.map(usual).fold(tolerance, f64::max))
+    options.max_error.unwrap_or(used.map(usual).fold(tolerance.max(rows), f64::max))
 }
 
 fn check_options(options: &OpenOptions) -> Result<(), Error> {

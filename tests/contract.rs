@@ -4,7 +4,7 @@
 
 mod zoo;
 
-use polyscore::{Column, ITEM_KEY, ItemRows, Model, OpenOptions, Pool, Values};
+use polyscore::{ItemRows, Model, OpenOptions, Pool};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 use std::sync::Mutex;
@@ -34,9 +34,7 @@ fn allocations(models: &[(String, Model)], calls: usize) -> usize {
     for (_, model) in models {
         let requests: Vec<Request> = (0..8).map(|seed| Request::random(model, seed, 1 + 13 * seed as usize)).collect();
         let keys: Vec<i64> = (0..100).collect();
-        let keyed = |r: &Request| Column { feature: ITEM_KEY, values: Values::I64(&keys[..r.candidates]), row_offsets: None };
-        let ads = |r: &'_ Request| r.columns(false).into_iter().chain([keyed(r)]).collect::<Vec<_>>();
-        let columns: Vec<_> = requests.iter().map(|r| (r.columns(true), ads(r))).collect();
+        let columns: Vec<_> = requests.iter().map(|r| (r.columns(true), r.keyed(&keys[..r.candidates]))).collect();
         let mut scorer = model.scorer().expect("a scorer");
         let mut out = vec![0.0; SCENARIOS.len() * 3 * 100];
         let mixed: Vec<u32> = (0..100).map(|candidate| SCENARIOS[candidate % SCENARIOS.len()]).collect();

@@ -12,15 +12,9 @@ fn open(zoo: &zoo::Zoo, item_bytes: usize, item_rows: ItemRows) -> Model {
     zoo.open(&OpenOptions { item_bytes, item_rows, max_error: Some(1.0), ..OpenOptions::default() })
 }
 
-/// The columns of candidates with their keys.
-fn keyed<'a>(request: &'a Request, keys: &'a [i64]) -> Vec<Column<'a>> {
-    let keys = Column { feature: ITEM_KEY, values: Values::I64(keys), row_offsets: None };
-    request.columns(false).into_iter().chain([keys]).collect()
-}
-
 /// The scores of all tasks in all three calls, by a scorer that may have a request already.
 fn scores(scorer: &mut Scorer, request: &Request, keys: Option<&[i64]>, tasks: usize) -> Vec<f32> {
-    let columns = keys.map_or(request.columns(false), |keys| keyed(request, keys));
+    let columns = keys.map_or(request.columns(false), |keys| request.keyed(keys));
     let n = request.candidates;
     let mixed: Vec<u32> = (0..n).map(|candidate| SCENARIOS[candidate % 2]).collect();
     let mut out = vec![f32::NAN; 4 * tasks * n];
@@ -201,7 +195,7 @@ fn a_parallel_call_uses_the_cache_and_counts() {
     let mut out = vec![0.0; expected.len()];
     for _ in 0..2 {
         out.fill(0.0);
-        scorer.score(2000, &keyed(&request, &keys), None, &mut out).expect("score");
+        scorer.score(2000, &request.keyed(&keys), None, &mut out).expect("score");
         assert_eq!(bits(&out), bits(&expected));
     }
     let counters = scorer.counters();

@@ -90,6 +90,13 @@ impl ItemCache {
         self.clock.fetch_add(1, Relaxed) + 1
     }
 
+    /// Brings the set of `key` into the caches.
+    pub fn prefetch(&self, kernels: &Kernels, key: i64) {
+        if let Some(set) = self.set(hash(key)) {
+            kernels.prefetch(std::slice::from_ref(set));
+        }
+    }
+
     /// The row of `key`, if it is here and nobody writes it; nobody will while it is held.
     pub fn find(&self, key: i64, now: u64) -> Option<Found<'_>> {
         let hash = hash(key);

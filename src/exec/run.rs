@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 /// Values start at a multiple of this many bytes in memory.
 const ALIGNMENT: usize = 64;
 
+/// Candidates whose sets of the item cache are on their way into the caches.
+const SETS_AHEAD: usize = 6;
+
 /// What a scorer has seen since it was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -438,12 +441,18 @@ impl Scratch {
         if let Some((cache, keys)) = known {
             let kernels = sources.plan.kernels;
             let memory = &mut self.memory[self.base..];
+            for row in 0..rows.min(SETS_AHEAD) {
+                cache.prefetch(kernels, keys[picked.place(row)]);
+            }
             let find = |row: usize| match keys[picked.place(row)] {
                 NO_KEY => None,
                 key => cache.find(key, now),
             };
             let mut next = find(0);
             for place in 0..rows {
+                if place + SETS_AHEAD < rows {
+                    cache.prefetch(kernels, keys[picked.place(place + SETS_AHEAD)]);
+                }
                 let found = std::mem::replace(&mut next, if place + 1 < rows { find(place + 1) } else { None });
                 let candidate = picked.place(place);
                 if let Some(found) = found {

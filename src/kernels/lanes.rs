@@ -100,10 +100,10 @@ pub trait Lanes: Copy {
 /// # Safety
 /// As [`Lanes`].
 #[inline(always)]
-pub unsafe fn prefetch<L: Lanes>(bytes: &[u8]) {
-    for line in bytes.chunks(64) {
+pub unsafe fn prefetch<L: Lanes>(from: *const u8, bytes: usize) {
+    for at in (0..bytes).step_by(64) {
         // SAFETY: the caller's promise.
-        unsafe { L::prefetch(line.as_ptr()) }
+        unsafe { L::prefetch(from.wrapping_add(at)) }
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) struct Functions {
     pub reduce: unsafe fn(&mut [f32], usize, Reduce, usize, Span, Span),
     pub view: unsafe fn(&mut [f32], usize, Span, &Places, Span),
     pub matmul_transposed: unsafe fn(&mut [f32], usize, &MatMul, [usize; 2]),
-    pub prefetch: unsafe fn(&[u8]),
+    pub prefetch: unsafe fn(*const u8, usize),
     pub spin: unsafe fn(usize) -> usize,
 }
 
@@ -89,7 +89,7 @@ macro_rules! kernel_set {
                 reduce::reduce(memory: &mut [f32], rows: usize, how: Reduce, inner: usize, input: Span, output: Span);
                 lanes::view(memory: &mut [f32], rows: usize, input: Span, places: &Places, output: Span);
                 transposed::matmul_transposed(memory: &mut [f32], rows: usize, call: &MatMul, steps: [usize; 2]);
-                lanes::prefetch(bytes: &[u8]);
+                lanes::prefetch(from: *const u8, bytes: usize);
                 lanes::spin(turns: usize) -> usize;
             }
         };
@@ -225,10 +225,10 @@ impl Kernels {
         self.functions.has_planes
     }
 
-    /// Asks for `bytes` to be brought into the caches, without waiting for them.
-    pub fn prefetch(&self, bytes: &[u8]) {
-        // SAFETY: the CPU has the set (`select`).
-        unsafe { (self.functions.prefetch)(bytes) }
+    /// Asks for `values` to be brought into the caches, without waiting for them.
+    pub fn prefetch<T>(&self, values: &[T]) {
+        // SAFETY: the CPU has the set (`select`), and nothing is read.
+        unsafe { (self.functions.prefetch)(values.as_ptr().cast(), size_of_val(values)) }
     }
 
     /// Multiplies and adds in registers alone, `turns` times; returns how many operations that were.

@@ -43,7 +43,7 @@ pub(super) const FUNCTIONS: Functions = Functions {
     reduce,
     view,
     matmul_transposed,
-    prefetch: |_| (),
+    prefetch: |_, _| (),
     spin,
 };
 

@@ -5,7 +5,7 @@
 #![allow(dead_code, reason = "each test uses its part of the zoo")]
 
 use polyscore::description::{Feature, FeatureKind, GoldenColumn, GoldenValues, Rate, ValueKind};
-use polyscore::{Column, Model, OpenOptions, Values};
+use polyscore::{Column, ITEM_KEY, Model, OpenOptions, Values};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -141,6 +141,12 @@ impl Request {
     pub fn columns(&self, is_request: bool) -> Vec<Column<'_>> {
         let mine = self.columns.iter().filter(|column| column.is_request == is_request);
         mine.map(Owned::view).collect()
+    }
+
+    /// The columns of the candidates, with their item keys.
+    pub fn keyed<'a>(&'a self, keys: &'a [i64]) -> Vec<Column<'a>> {
+        let keys = Column { feature: ITEM_KEY, values: Values::I64(keys), row_offsets: None };
+        self.columns(false).into_iter().chain([keys]).collect()
     }
 
     /// The request as the command line reads it.

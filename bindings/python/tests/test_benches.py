@@ -58,6 +58,26 @@ def test_a_record_holds_every_engine_with_its_error(workload, folder, tmp_path):
     assert f"| f32 against f32, plain graphs | {workload} | 1 | 1.8 |" in printed or workload == "wide"
 
 
+def test_one_thing_is_changed_at_a_time(folder, tmp_path):
+    run("ablation.py", "--quick", "--workload", "mmoe", "--record", str(tmp_path), "--folder", str(folder))
+    (path,) = tmp_path.glob("*-ablation-*.json")
+    rows = json.loads(path.read_text(encoding="utf-8"))["measured"]
+    usual, *variants = of(rows, candidates=1)
+    assert (usual["cold"], usual["warm"]) == (1.0, 1.0) and len(variants) >= 10
+    assert all(row["cold_us"] > 0 and row["warm"] == pytest.approx(usual["warm_us"] / row["warm_us"], 0.01) for row in variants)
+
+
+def test_errors_of_precisions_are_measured(tmp_path):
+    models = [BENCHES.parent / "tests/models" / name for name in ("hillstrom.safetensors", "zoo/mmoe.safetensors")]
+    run("errors.py", *map(str, models), "--requests", "4", "--record", str(tmp_path))
+    (path,) = tmp_path.glob("*-errors-*.json")
+    rows = json.loads(path.read_text(encoding="utf-8"))["measured"]
+    assert len(rows) == 2 * (len(PRECISIONS) - 3)
+    for model in ("hillstrom", "mmoe"):
+        by_precision = {row["precision"]: row["max"] for row in of(rows, model=model)}
+        assert 0 < by_precision["int16"] < by_precision["int12"] < by_precision["int8"] < 0.1
+
+
 SERVING = {
     "latency": (["--requests", "40"], {"engine", "p50_us", "p99_us", "p99.9_us", "service p50_us"}),
     "memory": ([], {"processes", "rss_each_mib", "private_each_mib", "pss_all_mib", "mapped_mib"}),

@@ -1,0 +1,84 @@
+"""What each mechanism is worth: polyscore f32 as it opens by default, and with one thing changed at a time.
+
+usage: python benches/ablation.py [--workload mmoe]... [--rounds 60] [--core 1] [--note SENTENCE] [--record FOLDER]
+
+Variants take turns request by request, as the engines of `peers.py` do (cold), and then each runs alone (warm). A figure is the
+median of the default over that of the variant: above 1, the change makes it faster. What has no switch is not here: folding of
+norms, fused epilogues and prefetches are always on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+import engines
+import peers
+import record
+from workload import FOLDER, Workload
+
+WORKLOADS = ("mmoe", "taml", "causalint", "dffm")
+USUAL = "as it opens"
+VARIANTS: dict[str, dict[str, Any]] = {
+    USUAL: {},
+    "without the split": {"split": False},
+    "without product tables": {"product_bytes": 0},
+    "product tables of 1 GiB": {"product_bytes": 1 << 30},
+    "item cache, f32 rows": {"item_bytes": engines.ITEM_BYTES},
+    "item cache, f16 rows": {"item_bytes": engines.ITEM_BYTES, "item_rows": "f16"},
+    "16 candidates a tile": {"tile": 16},
+    "AVX2": {"isa": "avx2"},
+    "f16": {"precision": "f16"},
+    "bf16": {"precision": "bf16"},
+    "int16": {"precision": "int16"},
+    "int12": {"precision": "int12"},
+    "int8": {"precision": "int8"},
+    "int8, item cache, f16 rows": {"precision": "int8", "item_bytes": engines.ITEM_BYTES, "item_rows": "f16"},
+}
+
+
+def measure(name: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """A row for each number of candidates and variant."""
+    workload = Workload(name, quick=arguments.quick)
+    model = workload.model(arguments.folder)
+    rows = []
+    for count in workload.data["candidates"]:
+        requests = workload.requests(count)
+        calls = [workload.values(request) for request in requests]
+        made = [engines.Polyscore(model.path, calls, **({"precision": "f32", "max_error": 1.0} | options))
+                for options in VARIANTS.values()]
+        rounds = arguments.rounds * (8 if count == 1 else 2 if count < 100 else 1)
+        cold, warm = ([float(np.median(taken)) for taken in peers.timed(made, len(requests), rounds, is_warm)]
+                      for is_warm in (False, True))
+        for variant, one, other in zip(VARIANTS, cold, warm):
+            rows.append({"workload": name, "candidates": count, "variant": variant, "cold_us": round(one, 1),
+                         "warm_us": round(other, 1), "cold": round(cold[0] / one, 3), "warm": round(warm[0] / other, 3)})
+            print(f"{name} N={count:<4} {variant:28} cold {one:9.1f} us ({rows[-1]['cold']:.2f})   "
+                  f"warm {other:9.1f} us ({rows[-1]['warm']:.2f})", flush=True)
+    return rows
+
+
+def main(given: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workload", action="append", choices=WORKLOADS, help="[default: all]")
+    parser.add_argument("--rounds", type=int, default=60, help="rounds at N=500; twice as many at 64, 8 times at 1")
+    parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)))
+    parser.add_argument("--quick", action="store_true", help="small tables, few candidates, 2 rounds: a check of the code")
+    parser.add_argument("--note", default="", help="a sentence on the run, for the record")
+    parser.add_argument("--record", type=pathlib.Path, default=record.FOLDER, help="the folder of the records")
+    parser.add_argument("--folder", type=pathlib.Path, default=FOLDER, help="where model files are made and kept")
+    arguments = parser.parse_args(given)
+    if arguments.quick:
+        arguments.rounds = 2
+    os.sched_setaffinity(0, {arguments.core})
+    made = record.begin("ablation", arguments.note, arguments.core)
+    made["measured"] = [row for name in arguments.workload or WORKLOADS for row in measure(name, arguments)]
+    print(f"wrote {record.save(made, arguments.record)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
