@@ -22,12 +22,13 @@ demo: setup build build/venv/.installed ## The Hillstrom model, scored from Rust
 test: setup rust java python readme ## Everything: what CI runs.
 	@echo "make test: all parts passed"
 
-rust: setup build                    ## Format, lints, unit, promise, command line and ABI tests, documentation.
+rust: setup build                    ## Format, lints, unit, promise, command line and ABI tests, documentation, spilled registers.
 	cargo fmt --check
 	$(CARGO) clippy --all-targets --features cli -- -D warnings
 	$(CARGO) clippy --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --features cli
 	$(CARGO) test --features cli
+	python3 tests/spills.py $(LIBRARY)
 
 java: setup build                    ## JUnit on the real library, with -Xcheck:jni.
 	$(MAVEN) verify

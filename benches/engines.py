@@ -16,7 +16,7 @@ import numpy as np
 
 STRICT, LOOSE = 1e-3, 2e-2
 # `auto` gets this share of a bound: its golden requests are other rows than those that errors are taken over.
-SHARE = 0.8
+SHARE = 0.7
 
 
 # The item cache has room for every ad of the requests, which differ: it is warm when it is measured. Types of its rows, by that

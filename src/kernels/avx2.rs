@@ -27,7 +27,7 @@ mod present {
     use crate::kernels::tile;
     use std::arch::x86_64::*;
 
-    kernel_set! { "avx2", Avx2, "avx2,fma,f16c", ["6x16", "6x16", "4x16", "6x16", "4x16"] }
+    kernel_set! { "avx2", Avx2, "avx2,fma,f16c", ["6x16", "6x16", "3x16", "6x16", "4x16"] }
 
     pub fn is_available() -> bool {
         is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
@@ -496,7 +496,7 @@ mod present {
     impl Dot<Pairs> for Avx2 {
         type Sums = Self;
         type Line = [Self; 2];
-        const ROWS: usize = 4;
+        const ROWS: usize = 3;
         const WIDEST: usize = 1;
 
         #[inline(always)]

@@ -283,9 +283,9 @@ pub(super) unsafe fn strips<T: Tiled, const P: usize>(product: &T, rows: usize, 
         // SAFETY: the caller's promise.
         unsafe {
             match end - first {
-                6 => product.tile::<6, P>(first, panel),
-                5 => product.tile::<5, P>(first, panel),
-                4 => product.tile::<4, P>(first, panel),
+                6 if T::ROWS >= 6 => product.tile::<6, P>(first, panel),
+                5 if T::ROWS >= 5 => product.tile::<5, P>(first, panel),
+                4 if T::ROWS >= 4 => product.tile::<4, P>(first, panel),
                 3 => product.tile::<3, P>(first, panel),
                 2 => product.tile::<2, P>(first, panel),
                 _ => product.tile::<1, P>(first, panel),
