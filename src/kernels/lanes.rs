@@ -554,7 +554,7 @@ pub unsafe fn copy<L: Lanes>(memory: &mut [f32], rows: usize, input: Span, outpu
 }
 
 /// How many rows ahead a table row is asked for.
-const AHEAD: usize = 8;
+const AHEAD: usize = 24;
 
 /// # Safety
 /// As [`Lanes`]; `id` is a row of the table.
