@@ -452,7 +452,7 @@ def test_the_engine_scores_as_onnx_runtime(ranker, tmp_path, count):
 
 def test_what_only_the_request_decides_is_computed_once(ranker, tmp_path):
     convert(ranker, tmp_path / "net.safetensors", **RATES)
-    with polyscore.Model(tmp_path / "net.safetensors") as model:
+    with polyscore.Model(tmp_path / "net.safetensors", product_bytes=0) as model:
         dense = [line.split() for line in model.plan().splitlines() if " dense " in line]
     shapes = {(line[1], line[2]): line[5] for line in dense}
     assert shapes[("request", "request")] == "11x9"
