@@ -27,7 +27,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     USUAL: {},
     "without the split": {"split": False},
     "without product tables": {"product_bytes": 0},
-    "product tables of 1 GiB": {"product_bytes": 1 << 30},
+    "product tables of 1 GiB": {"product_bytes": engines.PRODUCT_BYTES},
     "item cache, f32 rows": {"item_bytes": engines.ITEM_BYTES},
     "item cache, f16 rows": {"item_bytes": engines.ITEM_BYTES, "item_rows": "f16"},
     "16 candidates a tile": {"tile": 16},
@@ -51,7 +51,7 @@ def measure(name: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
         calls = [workload.values(request) for request in requests]
         made = [engines.Polyscore(model.path, calls, **({"precision": "f32", "max_error": 1.0} | options))
                 for options in VARIANTS.values()]
-        rounds = arguments.rounds * (8 if count == 1 else 2 if count < 100 else 1)
+        rounds = peers.rounds_at(count, arguments.rounds)
         cold, warm = ([float(np.median(taken)) for taken in peers.timed(made, len(requests), rounds, is_warm)]
                       for is_warm in (False, True))
         for variant, one, other in zip(VARIANTS, cold, warm):
@@ -68,8 +68,7 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=60, help="rounds at N=500; twice as many at 64, 8 times at 1")
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)))
     parser.add_argument("--quick", action="store_true", help="small tables, few candidates, 2 rounds: a check of the code")
-    parser.add_argument("--note", default="", help="a sentence on the run, for the record")
-    parser.add_argument("--record", type=pathlib.Path, default=record.FOLDER, help="the folder of the records")
+    record.options(parser)
     parser.add_argument("--folder", type=pathlib.Path, default=FOLDER, help="where model files are made and kept")
     arguments = parser.parse_args(given)
     if arguments.quick:

@@ -17,8 +17,6 @@ import numpy as np
 STRICT, LOOSE = 1e-3, 2e-2
 # `auto` gets this share of a bound: its golden requests are other rows than those that errors are taken over.
 SHARE = 0.7
-
-
 # The item cache has room for every ad of the requests, which differ: it is warm when it is measured. Types of its rows, by that
 # of the layers.
 ITEM_BYTES = 1 << 30
@@ -212,12 +210,11 @@ def polyscores(path: pathlib.Path, calls: Sequence[Any]) -> Iterator[tuple[str, 
                 yield f"polyscore auto {bound:g}", lambda b=bound: Polyscore(path, calls, "auto", max_error=SHARE * b)
         elif precision is not None:
             yield f"polyscore {precision}", lambda p=precision: Polyscore(path, calls, p, max_error=1.0)
-    for precision, rows in ITEM_ROWS.items():
-        cache = {"item_bytes": ITEM_BYTES, "item_rows": rows, "form": "item cache"}
-        yield f"polyscore {precision}, item cache", lambda p=precision, c=cache: Polyscore(path, calls, p, max_error=1.0, **c)
-    for precision in ITEM_ROWS:
-        tables = {"product_bytes": PRODUCT_BYTES, "form": "product tables"}
-        yield f"polyscore {precision}, product tables", lambda p=precision, t=tables: Polyscore(path, calls, p, max_error=1.0, **t)
+    caches = [(p, {"form": "item cache", "item_bytes": ITEM_BYTES, "item_rows": rows}) for p, rows in ITEM_ROWS.items()]
+    tables = [(p, {"form": "product tables", "product_bytes": PRODUCT_BYTES}) for p in ITEM_ROWS]
+    for precision, given in caches + tables:
+        yield (f"polyscore {precision}, {given['form']}",
+               lambda p=precision, g=given: Polyscore(path, calls, p, max_error=1.0, **g))
 
 
 def has_openvino() -> bool:

@@ -5,7 +5,8 @@ usage: python benches/errors.py [MODEL...] [--note SENTENCE] [--record FOLDER]  
 Each precision is compared with the scores of the file as it is stored, by `polyscore diff` on the same random requests; of the
 tasks, the worst. The AUC is taken against the stored scores themselves, each candidate counting as positive by its score;
 calibration is the mean score over the stored one, less 1. The zoo's weights are away from their initialisation, not trained;
-`hillstrom` is trained. A precision that a file's golden requests refuse is measured all the same.
+`hillstrom` is trained. A precision that a file's golden requests refuse is
+named as refused.
 """
 
 from __future__ import annotations
@@ -42,8 +43,7 @@ def main(given: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", type=pathlib.Path)
     parser.add_argument("--requests", type=int, default=REQUESTS, help="random requests of 64 candidates")
-    parser.add_argument("--note", default="", help="a sentence on the run, for the record")
-    parser.add_argument("--record", type=pathlib.Path, default=record.FOLDER, help="the folder of the records")
+    record.options(parser)
     arguments = parser.parse_args(given)
     models = arguments.models or [MODELS / "hillstrom.safetensors", *sorted((MODELS / "zoo").glob("*.safetensors"))]
     made = record.begin("errors", arguments.note)

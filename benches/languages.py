@@ -83,8 +83,7 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)))
     parser.add_argument("--target", type=pathlib.Path, default=ROOT / "target")
     parser.add_argument("--only", action="append", choices=LANGUAGES, help="[default: all]")
-    parser.add_argument("--note", default="")
-    parser.add_argument("--record", type=pathlib.Path, default=record.FOLDER)
+    record.options(parser)
     parser.add_argument("--folder", type=pathlib.Path, default=FOLDER)
     arguments = parser.parse_args(given)
     languages = [name for name in LANGUAGES if name in (arguments.only or LANGUAGES)]

@@ -99,6 +99,11 @@ def measure(model: Model, count: int, rounds: int, arguments: argparse.Namespace
     return rows, left_out
 
 
+def rounds_at(count: int, rounds: int) -> int:
+    """The rounds for `count` candidates, where 500 get `rounds`: a short request is cheap to repeat and noisier."""
+    return rounds * (8 if count == 1 else 2 if count < 100 else 1)
+
+
 def timed(made: list[Engine], requests: int, rounds: int, is_warm: bool) -> list[list[float]]:
     """Microseconds of each round of each engine.
 
@@ -143,9 +148,7 @@ def run(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
              "left_out": {}}
     print(f"== {about}: {workload.data['about']}", flush=True)
     for count in workload.data["candidates"]:
-        # A short request is cheap to repeat and noisier.
-        rounds = arguments.rounds * (8 if count == 1 else 2 if count < 100 else 1)
-        rows, left_out = measure(model, count, rounds, arguments, made["versions"])
+        rows, left_out = measure(model, count, rounds_at(count, arguments.rounds), arguments, made["versions"])
         made["measured"] += rows
         made["left_out"] |= {f"{label}, N={count}": why for label, why in left_out.items()}
     ours = next((row for row in made["measured"] if row["engine"] == "polyscore"), None)
@@ -165,8 +168,7 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="small tables, few candidates, 2 rounds: a check of the code")
     parser.add_argument("--small", action="store_true", help="the small table of `wide`")
     parser.add_argument("--only", action="append", metavar="LABEL", help="engines whose label begins so")
-    parser.add_argument("--note", default="", help="a sentence on the run, for the record")
-    parser.add_argument("--record", type=pathlib.Path, default=record.FOLDER, help="the folder of the records")
+    record.options(parser)
     parser.add_argument("--folder", type=pathlib.Path, default=FOLDER, help="where model files are made and kept")
     arguments = parser.parse_args(given)
     if arguments.quick:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import json
 import os
@@ -45,6 +46,12 @@ def begin(about: str, note: str, core: int | None = None) -> dict[str, Any]:
     return {"about": about, "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "note": note,
             "command": [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]], "commit": commit(), "machine": machine(core),
             "versions": {"python": platform.python_version()}}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """The arguments of everything that writes a record."""
+    parser.add_argument("--note", default="", help="a sentence on the run, for the record")
+    parser.add_argument("--record", type=pathlib.Path, default=FOLDER, help="the folder of the records")
 
 
 def save(record: dict[str, Any], folder: pathlib.Path = FOLDER) -> pathlib.Path:

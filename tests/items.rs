@@ -3,7 +3,7 @@
 mod zoo;
 
 use polyscore::{Column, ErrorKind, ITEM_KEY, ItemRows, Model, NO_KEY, OpenOptions, Pool, Scorer, TraceCall, Values};
-use zoo::{Request, bits};
+use zoo::{Request, bits, largest_difference};
 
 const POOL: usize = 40;
 const SCENARIOS: [u32; 2] = [1, 0];
@@ -95,8 +95,7 @@ fn rows_of_a_shorter_type_score_the_same_from_memory_as_computed() {
                 let without = scores(&mut scorer, &request, None, tasks);
                 assert_eq!((bits(&cold), bits(&warm)), (bits(&warm), bits(&without)), "{} {rows:?}", zoo.name);
                 let expected = scores(&mut exact, &request, None, tasks);
-                let errors = cold.iter().zip(&expected).map(|(a, b)| (a - b).abs());
-                let error = errors.fold(0.0, f32::max);
+                let error = largest_difference(&cold, &expected);
                 assert!(error <= bound, "{} {rows:?}: {error}", zoo.name);
                 differ[place] += usize::from(error > 0.0);
             }

@@ -3,18 +3,14 @@
 mod zoo;
 
 use polyscore::{Model, OpenOptions, Precision};
-use zoo::{Request, bits};
+use zoo::{Request, bits, largest_difference};
 
 /// Rounding of f32 sums of a few hundred terms, seen in a probability.
-const ROUNDING: f32 = 2e-6;
+const ROUNDING: f64 = 2e-6;
 
 /// The model with that many bytes of product tables, in a precision.
 fn open(zoo: &zoo::Zoo, product_bytes: usize, precision: Option<Precision>) -> Model {
     zoo.open(&OpenOptions { product_bytes, precision, max_error: Some(1.0), ..OpenOptions::default() })
-}
-
-fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
 #[test]
@@ -98,7 +94,7 @@ fn tables_add_no_error_to_coarse_layers() {
     for zoo in zoo::all() {
         let exact = open(&zoo, 0, None);
         let [with, without] = [usize::MAX, 0].map(|bytes| open(&zoo, bytes, Some(Precision::Int8)));
-        let mut errors = [0.0f32; 2];
+        let mut errors = [0.0f64; 2];
         for seed in 0..10 {
             let request = Request::random(&exact, seed, 33);
             let expected = request.scores(&exact, None);

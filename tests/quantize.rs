@@ -6,7 +6,7 @@ use polyscore::{Dtype, Model, OpenOptions, Role};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use zoo::{Request, Zoo};
+use zoo::{Request, Zoo, largest_difference};
 
 fn hillstrom() -> Zoo {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/hillstrom.safetensors");
@@ -48,11 +48,6 @@ fn refusal(model: &Path, out: &Path, others: &[&str]) -> String {
 fn names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).expect("a folder");
     entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
-}
-
-fn largest_difference(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs()).fold(0.0, f64::max)
 }
 
 /// Requests in a file, with labels drawn from the model's own scores.

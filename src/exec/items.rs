@@ -12,6 +12,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{RwLock, RwLockReadGuard};
+use xxhash_rust::xxh64::xxh64;
 
 /// Places of a set.
 const WAYS: usize = 8;
@@ -135,12 +136,9 @@ impl Set {
     }
 }
 
-/// The finaliser of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014); never 0.
+/// Never 0.
 fn hash(key: i64) -> u64 {
-    let key = key as u64;
-    let key = (key ^ key >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let key = (key ^ key >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-    (key ^ key >> 31).max(1)
+    xxh64(&key.to_le_bytes(), 0).max(1)
 }
 
 impl ItemRow {

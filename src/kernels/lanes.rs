@@ -565,12 +565,8 @@ unsafe fn prefetch_row<L: Lanes>(table: Table<'_>, id: u32) {
         unsafe { L::prefetch(table.scales.as_ptr().add(id as usize * size_of::<f32>())) };
     }
     let bytes = table.element.row_bytes(table.width);
-    let mut at = 0;
-    while at < bytes {
-        // SAFETY: the caller's promise: the row lies in the table.
-        unsafe { L::prefetch(table.bytes.as_ptr().add(id as usize * bytes + at)) };
-        at += 64;
-    }
+    // SAFETY: the caller's promise: the row lies in the table.
+    unsafe { prefetch::<L>(table.bytes.as_ptr().add(id as usize * bytes), bytes) };
 }
 
 /// Up to 16 elements of a table row, widened.

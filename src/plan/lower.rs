@@ -543,19 +543,7 @@ impl Lowering<'_> {
         let is_row = self.plan.graph.sequence(value).is_none();
         match self.arena.staged[value.0] {
             Some(staged) if self.plan.in_block[index] && is_row => staged,
-            _ => self.read_outside(value, self.plan.stages[index]),
-        }
-    }
-
-    /// The span of a value as a step of `stage` outside of blocks reads it: one row for all, if the value is of a slower stage.
-    pub fn read_outside(&self, value: Value, stage: Stage) -> Span {
-        let span = self.arena.spans[value.0];
-        let is_position = self.plan.graph.sequence(value).is_some();
-        let is_of_candidates = self.plan.stages[value.0].is_of_candidates() && stage.is_of_candidates();
-        if is_position || self.plan.stages[value.0] == stage || is_of_candidates {
-            span
-        } else {
-            Span { stride: 0, ..span }
+            _ => self.arena.spans[value.0],
         }
     }
 

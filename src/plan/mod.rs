@@ -205,7 +205,7 @@ impl Plan {
         let stages = graph.nodes.iter().zip(&rates).zip(&dependents);
         let stages: Vec<Stage> =
             stages.map(|((node, rate), is_dependent)| stage(&node.op, *rate, *is_dependent, options)).collect();
-        let scheduled = schedule(&graph, &stages, &tasks);
+        let scheduled = schedule(&graph, &stages, &dependents, &tasks);
         let weights = weight_types(&scheduled.graph, store, options)?;
         let quantized = quantized_by(&scheduled, &weights);
         let arrange = |tile| {
@@ -251,7 +251,7 @@ impl Plan {
         let mut heads = Vec::with_capacity(factors.len());
         for (task, factors) in description.tasks.iter().zip(&factors) {
             let values = factors.iter().filter_map(|factor| scheduled.graph.outputs[*factor]);
-            let factors = values.map(|value| lowering.read_outside(value, Stage::Candidate)).collect();
+            let factors = values.map(|value| arena.spans[value.0]).collect();
             heads.push(Head { factors, fallback: task.fallback });
         }
         let ranges = STAGES.map(|stage| {

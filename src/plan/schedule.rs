@@ -26,10 +26,9 @@ pub struct Scheduled {
 /// Where a node runs, first by the order of the fields.
 type Place = (bool, bool, usize, bool);
 
-/// Puts `graph` in order.
-pub fn schedule(graph: &Graph, stages: &[Stage], tasks: &[Tasks]) -> Scheduled {
+/// Puts `graph` in order; `dependents` are those of [`dependents`].
+pub fn schedule(graph: &Graph, stages: &[Stage], dependents: &[bool], tasks: &[Tasks]) -> Scheduled {
     let in_block = blocks(graph, stages);
-    let dependents = dependents(graph);
     let is_position = |value: usize| in_block[value] && graph.nodes[value].sequence.is_some();
     let mut depths = vec![0usize; graph.nodes.len()];
     for (index, node) in graph.nodes.iter().enumerate() {
