@@ -12,14 +12,14 @@ INSTALL := $(PYTHON) -m pip install -q --force-reinstall --no-deps --no-build-is
 
 NOTE :=
 
-.PHONY: demo test rust java python readme train bench bench-all ablation errors imports networks zoo setup build headers clean
+.PHONY: demo test rust aarch64 java python readme train bench bench-all ablation errors imports networks zoo setup build headers clean
 
 demo: setup build build/venv/.installed ## The Hillstrom model, scored from Rust, C, C++, Java and Python: all agree.
 	$(INSTALL)
 	$(MAVEN) package -DskipTests
 	tests/demo/run.sh
 
-test: setup rust java python readme ## Everything: what CI runs.
+test: setup rust aarch64 java python readme ## Everything: what CI runs.
 	@echo "make test: all parts passed"
 
 rust: setup build                    ## Format, lints, unit, promise, command line and ABI tests, documentation, spilled registers.
@@ -29,6 +29,9 @@ rust: setup build                    ## Format, lints, unit, promise, command li
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --features cli
 	$(CARGO) test --features cli
 	python3 tests/spills.py $(LIBRARY)
+
+aarch64: setup                       ## The unit tests and equal bits on emulated 64-bit Arm, with NEON.
+	tests/aarch64.sh
 
 java: setup build                    ## JUnit on the real library, with -Xcheck:jni.
 	$(MAVEN) verify

@@ -3,16 +3,21 @@
 usage: python benches/ablation.py [--workload mmoe]... [--rounds 60] [--core 1] [--note SENTENCE] [--record FOLDER]
 
 Variants take turns request by request, as the engines of `peers.py` do (cold), and then each runs alone (warm). A figure is the
-median of the default over that of the variant: above 1, the change makes it faster. What has no switch is not here: folding of
-norms, fused epilogues and prefetches are always on.
+median of the default over that of the variant: above 1, the change makes it faster. Folding of norms, fused epilogues and
+prefetches have no switch: for those the library is compiled again without them, in target/without-*.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import pathlib
+import subprocess
+import sys
+from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -21,11 +26,15 @@ import peers
 import record
 from workload import FOLDER, Workload
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORKLOADS = ("mmoe", "taml", "causalint", "dffm")
 USUAL = "as it opens"
 VARIANTS: dict[str, dict[str, Any]] = {
     USUAL: {},
     "without the split": {"split": False},
+    "without folding": {"without": "folding"},
+    "without fusion": {"without": "fusion"},
+    "without prefetches": {"without": "prefetch"},
     "without product tables": {"product_bytes": 0},
     "product tables of 1 GiB": {"product_bytes": engines.PRODUCT_BYTES},
     "item cache, f32 rows": {"item_bytes": engines.ITEM_BYTES},
@@ -41,7 +50,33 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def measure(name: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+# Of --quick: compiled in a fraction of the time, and slow.
+QUICK = {"CARGO_PROFILE_RELEASE_LTO": "off", "CARGO_PROFILE_RELEASE_OPT_LEVEL": "0", "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16"}
+
+
+def compiled_without(what: str, settings: dict[str, str]) -> ModuleType:
+    """The package over a library that was compiled without that, with these settings of Cargo."""
+    import polyscore
+
+    target = ROOT / "target" / f"without-{what}"
+    command = ["cargo", "build", "--locked", "--release", "--lib", "--target-dir", str(target)]
+    flags = {"RUSTFLAGS": f'--cfg without="{what}"'}
+    subprocess.run(command, cwd=ROOT, env=os.environ | settings | flags, check=True)
+    name = f"polyscore_without_{what}"
+    spec = importlib.util.spec_from_file_location(name, polyscore.__file__)
+    package = sys.modules[name] = importlib.util.module_from_spec(spec)
+    with mock.patch.dict(os.environ, POLYSCORE_LIBRARY=str(target / "release" / "libpolyscore.so")):
+        spec.loader.exec_module(package)
+        package.model.library()
+    return package
+
+
+def engine(path: pathlib.Path, calls: list, packages: dict[str, ModuleType], without: str | None = None,
+           **options: Any) -> engines.Polyscore:
+    return engines.Polyscore(path, calls, package=packages.get(without), **({"precision": "f32", "max_error": 1.0} | options))
+
+
+def measure(name: str, packages: dict[str, ModuleType], arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each number of candidates and variant."""
     workload = Workload(name, quick=arguments.quick)
     model = workload.model(arguments.folder)
@@ -49,8 +84,7 @@ def measure(name: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     for count in workload.data["candidates"]:
         requests = workload.requests(count)
         calls = [workload.values(request) for request in requests]
-        made = [engines.Polyscore(model.path, calls, **({"precision": "f32", "max_error": 1.0} | options))
-                for options in VARIANTS.values()]
+        made = [engine(model.path, calls, packages, **options) for options in VARIANTS.values()]
         rounds = peers.rounds_at(count, arguments.rounds)
         cold, warm = ([float(np.median(taken)) for taken in peers.timed(made, len(requests), rounds, is_warm)]
                       for is_warm in (False, True))
@@ -73,9 +107,12 @@ def main(given: list[str] | None = None) -> None:
     arguments = parser.parse_args(given)
     if arguments.quick:
         arguments.rounds = 2
+    settings = QUICK if arguments.quick else {}
+    removed = [options["without"] for options in VARIANTS.values() if "without" in options]
+    packages = {what: compiled_without(what, settings) for what in removed}
     os.sched_setaffinity(0, {arguments.core})
     made = record.begin("ablation", arguments.note, arguments.core)
-    made["measured"] = [row for name in arguments.workload or WORKLOADS for row in measure(name, arguments)]
+    made["measured"] = [row for name in arguments.workload or WORKLOADS for row in measure(name, packages, arguments)]
     print(f"wrote {record.save(made, arguments.record)}", flush=True)
 
 

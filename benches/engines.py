@@ -48,18 +48,19 @@ class Polyscore(Engine):
     """prepare + score through the C ABI with columns that were built before.
 
     `calls` are scenario (name, id, None), request and candidates by feature name, of each request. The threads of a `pool` share
-    its calls. `options` go to the model. With `item_bytes` the ads of all requests have different keys.
+    its calls. `options` go to the model. With `item_bytes` the ads of all requests have different keys. `package` is the package
+    over another library.
     """
 
     name = "polyscore"
 
     def __init__(self, path: pathlib.Path, calls: Sequence[tuple[Any, Mapping[str, Any], Mapping[str, Any]]],
-                 precision: str | None = None, pool: Any = None, form: str = "own", **options: Any):
+                 precision: str | None = None, pool: Any = None, form: str = "own", package: Any = None, **options: Any):
         import polyscore
-        from polyscore.model import library
 
+        package = package or polyscore
         self.precision, self.form = precision or "as stored", form
-        self.library, self.model = library(), polyscore.Model(path, precision=precision, **options)
+        self.library, self.model = package.model.library(), package.Model(path, precision=precision, **options)
         self.scorer = self.model.scorer() if pool is None else self.model.scorer(pool)
         known = set(self.model.features)
         self.calls = []

@@ -107,7 +107,7 @@ typedef struct polyscore_open_options {
      */
     uint32_t item_rows;
     /*
-     The kernel set: "scalar", "portable", "avx2", "avx512", "avx512bf16" or "amx". NULL: `POLYSCORE_ISA` of the environment, else the best of the CPU.
+     The kernel set: "scalar", "portable", "avx2", "avx512", "avx512bf16", "amx" or "neon". NULL: `POLYSCORE_ISA` of the environment, else the best of the CPU.
      */
     const char *isa;
     /*

@@ -89,7 +89,7 @@ fn check_says_what_it_proved_or_what_is_wrong() {
     let (code, _, error) = run(&["check", path(&model), "--isa", "sse9"], "");
     assert_eq!(
         (code, error.as_str()),
-        (1, "error: isa: `sse9` is not one of scalar, portable, avx2, avx512, avx512bf16, amx\n")
+        (1, "error: isa: `sse9` is not one of scalar, portable, avx2, avx512, avx512bf16, amx, neon\n")
     );
 }
 
@@ -106,9 +106,10 @@ fn the_environment_chooses_the_kernel_set_unless_an_option_does() {
     assert!(ok && text.contains("with scalar"), "{text}");
     let (ok, text) = check("scalar", &["--isa", "portable"]);
     assert!(ok && text.contains("with portable"), "{text}");
-    let (ok, text) = check("neon", &[]);
+    let (ok, text) = check("sve", &[]);
     assert!(
-        !ok && text == "error: POLYSCORE_ISA: `neon` is not one of scalar, portable, avx2, avx512, avx512bf16, amx\n",
+        !ok && text
+            == "error: POLYSCORE_ISA: `sve` is not one of scalar, portable, avx2, avx512, avx512bf16, amx, neon\n",
         "{text}"
     );
     assert!(check("", &[]).0, "an empty variable is none");

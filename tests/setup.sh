@@ -13,6 +13,9 @@ need pkg-config pkg-config
 need valgrind valgrind
 need readelf binutils
 need mvn maven
+need qemu-aarch64-static qemu-user-static
+need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
+[ -e /usr/aarch64-linux-gnu/lib/libc.so ] || missing+=(libc6-dev-arm64-cross)
 need javac openjdk-17-jdk-headless
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 command -v cargo >/dev/null || { echo "setup: Rust 1.95 or newer is needed (cargo was not found)" >&2; exit 1; }

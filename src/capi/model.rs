@@ -35,7 +35,7 @@ pub struct polyscore_open_options {
     /// The type of the rows of the item cache. 0: f32, scores have the bits that they have without a cache. 1: f16, 2: int8: the
     /// values of every candidate are rounded, with a key or without, and the golden scores show the error.
     pub item_rows: u32,
-    /// The kernel set: "scalar", "portable", "avx2", "avx512", "avx512bf16" or "amx". NULL: `POLYSCORE_ISA` of the environment, else the best of the CPU.
+    /// The kernel set: "scalar", "portable", "avx2", "avx512", "avx512bf16", "amx" or "neon". NULL: `POLYSCORE_ISA` of the environment, else the best of the CPU.
     pub isa: *const c_char,
     /// The largest difference from the golden scores that is accepted. 0: the tolerance of the file, or for other
     /// types than f32 what these usually need.

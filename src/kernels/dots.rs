@@ -36,10 +36,12 @@ pub struct Bytes;
 /// Two signed inputs by two signed weights.
 pub struct Words;
 /// The words of a row as bytes: the lower halves of all, and behind them the upper halves.
+#[cfg(target_arch = "x86_64")]
 pub struct Planes;
 /// Two inputs by two weights in bf16, one after the other.
 pub struct Pairs;
 /// The same in one instruction, which rounds as it likes.
+#[cfg(target_arch = "x86_64")]
 pub struct FusedPairs;
 
 /// What a word holds.
@@ -136,6 +138,7 @@ impl Kind for Pairs {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 impl Kind for Planes {
     const SIZE: usize = Words::SIZE;
 
@@ -153,6 +156,7 @@ impl Kind for Planes {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 impl Kind for FusedPairs {
     const SIZE: usize = Pairs::SIZE;
 

@@ -35,6 +35,7 @@ pub trait Lanes: Copy {
     /// Rounded to integers, ties to even, of 16 bits; anything for NaN and beyond.
     unsafe fn store_words(self, to: *mut i16);
     /// The same as bytes: the lower halves to `low`, the upper ones to `high`.
+    #[cfg(target_arch = "x86_64")]
     unsafe fn store_planes(self, low: *mut u8, high: *mut u8) {
         let mut words = [0i16; 16];
         // SAFETY: the caller's promise; there are 16 words.
@@ -100,10 +101,20 @@ pub trait Lanes: Copy {
 /// # Safety
 /// As [`Lanes`].
 #[inline(always)]
+unsafe fn prefetch_line<L: Lanes>(from: *const u8) {
+    if !cfg!(without = "prefetch") {
+        // SAFETY: the caller's promise.
+        unsafe { L::prefetch(from) }
+    }
+}
+
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
 pub unsafe fn prefetch<L: Lanes>(from: *const u8, bytes: usize) {
     for at in (0..bytes).step_by(64) {
         // SAFETY: the caller's promise.
-        unsafe { L::prefetch(from.wrapping_add(at)) }
+        unsafe { prefetch_line::<L>(from.wrapping_add(at)) }
     }
 }
 
@@ -562,7 +573,7 @@ const AHEAD: usize = 24;
 unsafe fn prefetch_row<L: Lanes>(table: Table<'_>, id: u32) {
     if table.element.is_scaled() {
         // SAFETY: the caller's promise: the row has a scale.
-        unsafe { L::prefetch(table.scales.as_ptr().add(id as usize * size_of::<f32>())) };
+        unsafe { prefetch_line::<L>(table.scales.as_ptr().add(id as usize * size_of::<f32>())) };
     }
     let bytes = table.element.row_bytes(table.width);
     // SAFETY: the caller's promise: the row lies in the table.
@@ -685,7 +696,7 @@ pub unsafe fn sum_rows<L: Lanes>(memory: &mut [f32], table: Table<'_>, ids: &[u3
             let next = *ids.get(place + 1).unwrap_or(id) as usize;
             let next = table.bytes.as_ptr().add(next * table.element.row_bytes(table.width));
             for (column, count) in chunks(output.width) {
-                L::prefetch(next.add(table.element.row_bytes(column)));
+                prefetch_line::<L>(next.add(table.element.row_bytes(column)));
                 let sum = read::<L>(out.add(column), count).add(read_table::<L>(table, *id, column, count));
                 write(sum, out.add(column), count);
             }

@@ -4,7 +4,7 @@ use super::functions::is_cheap;
 use super::panels::{Element, OutOfMemory, Panels, Weight};
 use super::{
     Activation, Attend, Combine, Dense, Generated, MatMul, Places, Pooling, Reduce, Span, Start, Table, amx, avx2,
-    avx512, scalar, select, wide,
+    avx512, neon, scalar, select, wide,
 };
 use std::fmt;
 
@@ -128,13 +128,14 @@ pub struct Kernels {
 }
 
 /// Every set, slowest first. A new set is a line here.
-static LIST: [Kernels; 6] = [
+static LIST: [Kernels; 7] = [
     Kernels { functions: scalar::FUNCTIONS, is_available: || true },
     Kernels { functions: wide::FUNCTIONS, is_available: || true },
     Kernels { functions: avx2::FUNCTIONS, is_available: avx2::is_available },
     Kernels { functions: avx512::FUNCTIONS, is_available: avx512::is_available },
     Kernels { functions: avx512::WITH_BF16, is_available: avx512::is_available_with_bf16 },
     Kernels { functions: amx::FUNCTIONS, is_available: amx::is_available },
+    Kernels { functions: neon::FUNCTIONS, is_available: neon::is_available },
 ];
 
 /// A kernel set was asked for by a name that does not exist, or that this CPU cannot run.

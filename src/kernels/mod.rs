@@ -20,6 +20,7 @@ mod functions;
 mod lanes;
 mod list;
 pub mod meter;
+mod neon;
 mod panels;
 mod places;
 mod rare;

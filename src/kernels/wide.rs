@@ -10,7 +10,7 @@ use super::lanes::{self, Lanes};
 use super::list::Functions;
 use super::{attend, reduce, tile, transposed};
 use half::{bf16, f16};
-use wide::{f32x8, f64x4};
+use wide::f32x8;
 
 pub(super) const FUNCTIONS: Functions = Functions {
     name: "portable",
@@ -100,7 +100,7 @@ fn fused(a: f32x8, b: f32x8, c: f32x8) -> f32x8 {
     let (a, b, c) = (a.to_array(), b.to_array(), c.to_array());
     let mut sums = [0.0; 8];
     for first in [0, 4] {
-        let four = |x: &[f32; 8]| f64x4::new(std::array::from_fn(|lane| f64::from(x[first + lane])));
+        let four = |x: &[f32; 8]| wide::f64x4::new(std::array::from_fn(|lane| f64::from(x[first + lane])));
         let c = four(&c);
         let product = four(&a) * four(&b);
         let sum = product + c;

@@ -193,12 +193,14 @@ impl Plan {
     ) -> Result<Plan, Error> {
         let features: Vec<Rate> = description.features.iter().map(|feature| feature.rate.into()).collect();
         let factors = prune::factors(&description.tasks);
-        let graph = split::split(&fold::fold(graph), &features);
+        let graph = if cfg!(without = "folding") { graph.clone() } else { fold::fold(graph) };
+        let graph = split::split(&graph, &features);
         let (graph, _) = prune::prune(&graph, &factors);
         let model = Tables { description, store, tables, rates: &features };
         let graph = tabulate(&graph, &model, options.product_bytes);
         let graph = if options.items.is_some() { items::apart(&graph, &features) } else { graph };
-        let (graph, tasks) = prune::prune(&fuse::fuse(&graph), &factors);
+        let graph = if cfg!(without = "fusion") { graph } else { fuse::fuse(&graph) };
+        let (graph, tasks) = prune::prune(&graph, &factors);
 
         let rates = rates(&graph, &features);
         let dependents = schedule::dependents(&graph);

@@ -67,7 +67,7 @@ enum Verb {
 struct Open {
     /// The model: a .safetensors file, or the .safetensors.index.json of a sharded set
     model: PathBuf,
-    /// Kernel set: scalar, portable, avx2, avx512, avx512bf16 or amx [default: the environment's POLYSCORE_ISA, else the best of the CPU]
+    /// Kernel set: scalar, portable, avx2, avx512, avx512bf16, amx or neon [default: the environment's POLYSCORE_ISA, else the best of the CPU]
     #[arg(long)]
     isa: Option<String>,
     /// Type in which dense weights are held [default: as stored]

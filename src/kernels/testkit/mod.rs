@@ -296,7 +296,7 @@ fn sets_are_chosen_by_name() {
     assert_eq!(Kernels::select(Some("scalar")).map(Kernels::name), Ok("scalar"));
     assert_eq!(Kernels::select(Some("portable")).map(Kernels::name), Ok("portable"));
     let unknown = Kernels::select(Some("avx9")).map(Kernels::name).unwrap_err();
-    assert_eq!(unknown.to_string(), "`avx9` is not one of scalar, portable, avx2, avx512, avx512bf16, amx");
+    assert_eq!(unknown.to_string(), "`avx9` is not one of scalar, portable, avx2, avx512, avx512bf16, amx, neon");
     let best = Kernels::select(None).map(Kernels::name);
     assert_eq!(best.ok(), Kernels::available().last().map(Kernels::name));
 }
