@@ -3,16 +3,18 @@
 //! | weights | inputs of a row | a word | a sum |
 //! |---|---|---|---|
 //! | int8, 127 steps to each side of 0 | 256 steps from the least, or 0, to the largest, or 0 | 4 | exact |
-//! | int12, 2047 steps to each side of 0 | as many steps to each side of 0 as no sum can overflow with, at most 32767 | 2 | exact |
-//! | int16, 8191 steps to each side of 0 | as many as no sum of 64 products can overflow with, at most 32767 | 2 | exact |
+//! | int12, 2047 steps to each side of 0 | as many steps to each side of 0 as the row's norm has room for, at most 32767 | 2 | exact |
+//! | int16, 8191 steps to each side of 0 | as many as the norms of its parts have room for, at most 32767 | 2 | exact |
 //! | bf16 | rounded to bf16 | 2 | f32 |
 //!
 //! ```text
 //! x ~ (q - z) s    per row: s = (largest - least) / 255, z = round(-least / s); int12: s = largest |x| / steps, z = 0
 //! y = activation(addend + fma(f32(sum_k q w - z sum_k w), s t, start))             t is the scale of the output
 //! ```
-//! Sums have 32 bits. Those of int16 need more: after every 64 products what is above their lower 12 bits is carried to a sum
-//! of its own, and f32(4096 upper + lower) is rounded once.
+//! Sums have 32 bits, and by Cauchy and Schwarz `|sum_k q w| <= |q| |w|`: a row may have words up to the norm that [`Reach`]
+//! gives. One that is nowhere negative may have larger ones, because only weights of one sign add up in it. Sums of int16 are
+//! carried after each part of [`part`] products: what is above their lower 12 bits goes to a sum of its own, and
+//! f32(4096 upper + lower) is rounded once. Within a part sums may wrap: what counts is where they end.
 //!
 //! The rows are quantised once per call, into scratch; a row has the same bits wherever it is computed, because its scale is
 //! its own. Integer sums have no order; sums of bf16 are those of the set, whose order and rounding differ. A row that holds
@@ -30,6 +32,70 @@ pub const MAX_DEPTH: usize = 4096;
 
 /// Bits of a sum that are not carried.
 pub const CARRIED: u32 = 12;
+
+/// The most products of int16 in a part.
+const PART: usize = 192;
+
+/// How many of `depth` products of int16 are summed before the sum is carried: nearly equal parts, of whole cache lines.
+pub fn part(depth: usize) -> usize {
+    depth.div_ceil(depth.div_ceil(PART).max(1)).next_multiple_of(64)
+}
+
+/// What is above this is beyond f32, inverted and times 32767. A row without any such element is zero.
+const LEAST: f32 = 1e-34;
+
+/// The most that the words of a row may be, by the Euclidean norm of each part.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reach {
+    /// Words of a part.
+    pub part: usize,
+    /// Of a row without negative elements.
+    pub positive: f32,
+    /// Of any other row.
+    pub mixed: f32,
+}
+
+impl Reach {
+    /// For inputs that are not words.
+    pub const NONE: Reach = Reach { part: usize::MAX, positive: f32::INFINITY, mixed: f32::INFINITY };
+
+    /// For weights whose norms are at most these in a part: of all integers, and of those of one sign. Rounding adds up to half
+    /// to each word; what is computed in f32 is off by less than one in 100,000.
+    pub fn of(part: usize, norm: f64, norm_of_sign: f64) -> Reach {
+        let room = f64::from(i32::MAX - ((1 << CARRIED) - 1));
+        let most = |norm: f64| ((room / norm.max(1.0) - (part as f64).sqrt() / 2.0) * (1.0 - 1e-5)) as f32;
+        Reach { part, positive: most(norm_of_sign), mixed: most(norm) }
+    }
+
+    /// For layers that share their words.
+    pub fn and(self, other: Reach) -> Reach {
+        Reach {
+            part: self.part.min(other.part),
+            positive: self.positive.min(other.positive),
+            mixed: self.mixed.min(other.mixed),
+        }
+    }
+
+    /// In how many steps from 0 to its largest magnitude a row is quantised whose parts have `norm` at most, in units of that
+    /// magnitude.
+    #[inline(always)]
+    pub fn steps(self, norm: f32, is_positive: bool) -> f32 {
+        let most = if is_positive { self.positive } else { self.mixed } / norm;
+        if most < MOST_STEPS { most } else { MOST_STEPS }
+    }
+
+    /// 1 / `largest`, or 0 if that is next to nothing.
+    #[inline(always)]
+    pub fn unit(largest: f32) -> f32 {
+        if largest > LEAST { 1.0 / largest } else { 0.0 }
+    }
+}
+
+/// The largest word.
+const MOST_STEPS: f32 = 32767.0;
+
+/// Steps of a row of bytes.
+pub const BYTE_STEPS: f32 = 255.0;
 
 /// Four unsigned inputs by four signed weights.
 pub struct Bytes;
@@ -55,14 +121,14 @@ pub trait Kind {
     ///
     /// # Safety
     /// As [`Lanes`].
-    unsafe fn quantize<L: Lanes>(from: *const f32, width: usize, steps: f32, to: *mut u8) -> (f32, i32);
+    unsafe fn quantize<L: Lanes>(from: *const f32, width: usize, reach: Reach, to: *mut u8) -> (f32, i32);
 }
 
 impl Kind for Bytes {
     const SIZE: usize = 1;
 
     #[inline(always)]
-    unsafe fn quantize<L: Lanes>(from: *const f32, width: usize, steps: f32, to: *mut u8) -> (f32, i32) {
+    unsafe fn quantize<L: Lanes>(from: *const f32, width: usize, _reach: Reach, to: *mut u8) -> (f32, i32) {
         // SAFETY: the caller's promise.
         unsafe {
             let [mut least, mut largest, mut taint] = [L::splat(0.0); 3];
@@ -73,13 +139,13 @@ impl Kind for Bytes {
             }
             let (least, largest) = (-least.negate().largest(), largest.largest());
             let range = largest - least;
-            let per_step = if range > 0.0 { steps / range } else { 0.0 };
+            let per_step = if range > 0.0 { BYTE_STEPS / range } else { 0.0 };
             let zero = (-least * per_step).round_ties_even();
             let (factor, shift) = (L::splat(per_step), L::splat(zero));
             for (column, count) in chunks(width) {
                 read::<L>(from.add(column), count).fma(factor, shift).store_bytes(to.add(column));
             }
-            (range / steps + taint.tree(), zero as i32)
+            (range / BYTE_STEPS + taint.tree(), zero as i32)
         }
     }
 }
@@ -89,10 +155,10 @@ impl Kind for Words {
     const CARRIES: bool = true;
 
     #[inline(always)]
-    unsafe fn quantize<L: Lanes>(from: *const f32, width: usize, steps: f32, to: *mut u8) -> (f32, i32) {
+    unsafe fn quantize<L: Lanes>(from: *const f32, width: usize, reach: Reach, to: *mut u8) -> (f32, i32) {
         // SAFETY: the caller's promise.
         unsafe {
-            let (factor, scale) = factor_of_words::<L>(from, width, steps);
+            let (factor, scale) = factor_of_words::<L>(from, width, reach);
             for (column, count) in chunks(width) {
                 read::<L>(from.add(column), count).mul(factor).store_words(to.add(2 * column).cast());
             }
@@ -106,17 +172,30 @@ impl Kind for Words {
 /// # Safety
 /// As [`Lanes`].
 #[inline(always)]
-unsafe fn factor_of_words<L: Lanes>(from: *const f32, width: usize, steps: f32) -> (L, f32) {
+unsafe fn factor_of_words<L: Lanes>(from: *const f32, width: usize, reach: Reach) -> (L, f32) {
     // SAFETY: the caller's promise.
     unsafe {
-        let [mut largest, mut taint] = [L::splat(0.0); 2];
+        let [mut least, mut largest] = [L::splat(0.0); 2];
         for (column, count) in chunks(width) {
             let x = read::<L>(from.add(column), count);
-            largest = x.abs().max(largest);
-            taint = x.fma(L::splat(0.0), taint);
+            (least, largest) = (x.min(least), x.max(largest));
         }
-        let largest = largest.largest();
-        (L::splat(if largest > 0.0 { steps / largest } else { 0.0 }), largest / steps + taint.tree())
+        let (below, above) = (least.negate().largest(), largest.largest());
+        let largest = if below > above { below } else { above };
+        let unit = Reach::unit(largest);
+        let [mut longest, mut taint] = [0.0f32; 2];
+        for first in (0..width).step_by(reach.part) {
+            let mut squares = L::splat(0.0);
+            for (column, count) in chunks((width - first).min(reach.part)) {
+                let x = read::<L>(from.add(first + column), count).mul(L::splat(unit));
+                squares = x.fma(x, squares);
+            }
+            let square = squares.tree();
+            longest = if square > longest { square } else { longest };
+            taint += square * 0.0;
+        }
+        let steps = reach.steps(longest.sqrt(), below <= 0.0);
+        (L::splat(steps * unit), largest / steps + taint)
     }
 }
 
@@ -124,7 +203,7 @@ impl Kind for Pairs {
     const SIZE: usize = 2;
 
     #[inline(always)]
-    unsafe fn quantize<L: Lanes>(from: *const f32, width: usize, _steps: f32, to: *mut u8) -> (f32, i32) {
+    unsafe fn quantize<L: Lanes>(from: *const f32, width: usize, _reach: Reach, to: *mut u8) -> (f32, i32) {
         // SAFETY: the caller's promise.
         unsafe {
             for (column, count) in chunks(width) {
@@ -143,10 +222,10 @@ impl Kind for Planes {
     const SIZE: usize = Words::SIZE;
 
     #[inline(always)]
-    unsafe fn quantize<L: Lanes>(from: *const f32, width: usize, steps: f32, to: *mut u8) -> (f32, i32) {
+    unsafe fn quantize<L: Lanes>(from: *const f32, width: usize, reach: Reach, to: *mut u8) -> (f32, i32) {
         // SAFETY: the caller's promise.
         unsafe {
-            let (factor, scale) = factor_of_words::<L>(from, width, steps);
+            let (factor, scale) = factor_of_words::<L>(from, width, reach);
             for (column, count) in chunks(width) {
                 let to = to.add(column);
                 read::<L>(from.add(column), count).mul(factor).store_planes(to, to.add(width.next_multiple_of(64)));
@@ -161,9 +240,9 @@ impl Kind for FusedPairs {
     const SIZE: usize = Pairs::SIZE;
 
     #[inline(always)]
-    unsafe fn quantize<L: Lanes>(from: *const f32, width: usize, steps: f32, to: *mut u8) -> (f32, i32) {
+    unsafe fn quantize<L: Lanes>(from: *const f32, width: usize, reach: Reach, to: *mut u8) -> (f32, i32) {
         // SAFETY: the caller's promise, handed on.
-        unsafe { Pairs::quantize::<L>(from, width, steps, to) }
+        unsafe { Pairs::quantize::<L>(from, width, reach, to) }
     }
 }
 
@@ -263,7 +342,7 @@ impl Rows {
     /// As [`super::list::Functions`].
     #[inline(always)]
     pub unsafe fn quantize<L: Lanes, K: Kind>(memory: *mut f32, rows: usize, call: &Dense<'_>) -> Rows {
-        let Dense { input, scratch, steps, is_quantized, .. } = *call;
+        let Dense { input, scratch, reach, is_quantized, .. } = *call;
         let stride = row_words(K::SIZE, input.width);
         let different = if input.stride == 0 { rows.min(1) } else { rows };
         let blocks = different.next_multiple_of(BLOCK);
@@ -274,7 +353,7 @@ impl Rows {
             for row in 0..if is_quantized { 0 } else { different } {
                 let from = memory.add(input.offset + row * input.stride);
                 let to = words.add(row * stride).cast();
-                let (scale, zero) = K::quantize::<L>(from, input.width, steps, to);
+                let (scale, zero) = K::quantize::<L>(from, input.width, reach, to);
                 *scales.add(row) = scale;
                 *zeros.add(row) = zero;
             }
@@ -347,8 +426,8 @@ impl<L: Dot<K>, K: Kind> Tiled for Product<'_, L, K> {
             let from = self.weights.weights().add(panel * panel_bytes);
             let (inputs, row_bytes) = (self.inputs.row(row), self.inputs.row_bytes * self.inputs.next);
             let (mut sums, mut uppers) = ([[L::none(); P]; R], [[L::none(); P]; R]);
-            let together = if K::CARRIES { self.weights.together() * K::SIZE / 4 } else { self.words };
-            let (mut word, mut end) = (0, together.min(self.words));
+            let part = if K::CARRIES { self.weights.part() * K::SIZE / 4 } else { self.words };
+            let (mut word, mut end) = (0, part.min(self.words));
             loop {
                 while word < end {
                     let mut lines = [L::line(from.add(word * 64)); P];
@@ -367,7 +446,7 @@ impl<L: Dot<K>, K: Kind> Tiled for Product<'_, L, K> {
                     break;
                 }
                 each_row!(r of R: for p in 0..P { [sums[r][p], uppers[r][p]] = L::carry(sums[r][p], uppers[r][p]); });
-                end = (end + together).min(self.words);
+                end = (end + part).min(self.words);
             }
             self.inputs.finish::<L, K, R, P>(self.memory, row, panel, &self.layer, self.weights, [sums, uppers]);
         }

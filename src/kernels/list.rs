@@ -250,7 +250,7 @@ impl Kernels {
         }
         let needed = call.weights.weight_type().scratch(call.input.width, rows);
         assert!(call.scratch.width >= needed, "dense scratch");
-        assert!(call.steps <= call.weights.steps(), "dense steps");
+        assert_eq!(call.reach.and(call.weights.reach()), call.reach, "dense reach");
         assert!(!self.functions.has_planes || call.weights.has_planes(), "dense planes");
         check(memory, 1, call.scratch);
         let (during, after) = split(call.activation);

@@ -51,10 +51,10 @@ pub fn measure(
             let start = Instant::now();
             for _ in 0..repeats {
                 let (start, activation) = (Start::Bias, Activation::Relu);
-                let (steps, is_quantized) = (weights.steps(), false);
+                let (reach, is_quantized) = (weights.reach(), false);
                 let weights = &weights;
                 let addend = None;
-                let call = Dense { input, weights, start, addend, output, activation, scratch, steps, is_quantized };
+                let call = Dense { input, weights, start, addend, output, activation, scratch, reach, is_quantized };
                 kernels.dense(&mut memory, rows, &call);
             }
             speeds.push(once * repeats as f64 / start.elapsed().as_secs_f64() / 1e9);

@@ -33,6 +33,7 @@ mod tile;
 mod transposed;
 mod wide;
 
+pub use dots::Reach;
 pub use list::Kernels;
 pub use panels::{Element, Panels, Weight};
 pub use places::Places;
@@ -208,9 +209,9 @@ pub struct Dense<'a> {
     pub activation: Activation,
     /// Room for the quantised rows: [`Weight::scratch`] f32.
     pub scratch: Span,
-    /// Steps that rows are quantised in: at most those of the weights.
-    pub steps: f32,
-    /// Whether the scratch holds the rows already: from a call with the same input, rows, type of weights, and steps.
+    /// How far the words of quantised rows may reach: at most as far as the weights allow.
+    pub reach: Reach,
+    /// Whether the scratch holds the rows already: from a call with the same input, rows, type of weights, and reach.
     pub is_quantized: bool,
 }
 

@@ -4,7 +4,7 @@
 //! such group 16 consecutive groups, and what the last has too many is zero. Panels follow each other; the outputs that the last
 //! one has too many are zero. Each panel begins at a multiple of 64 bytes.
 
-use super::dots;
+use super::dots::{self, Reach};
 use half::{bf16, f16};
 use std::fmt;
 
@@ -136,8 +136,7 @@ pub struct Panels {
     scales: Vec<f32>,
     /// Of each output: the sum of its integers.
     totals: Vec<i32>,
-    /// Steps that the inputs of a row are quantised in.
-    steps: f32,
+    reach: Reach,
 }
 
 impl Panels {
@@ -206,7 +205,7 @@ impl Panels {
             bias: Vec::new(),
             scales: Vec::new(),
             totals: Vec::new(),
-            steps: if weight_type == Weight::Int8 { 255.0 } else { 32767.0 },
+            reach: Reach::NONE,
         };
         let lines = panels.panel_bytes() / 64 * (padded / PANEL);
         let out_of_memory = OutOfMemory { bytes: lines * 64 + padded * 12 };
@@ -220,17 +219,21 @@ impl Panels {
         Ok(panels)
     }
 
-    /// Sets the integers of an output, and the steps of its inputs so that no sum passes 32 bits before it is carried.
+    /// Sets the integers of an output, and the reach of its inputs so that no sum passes 32 bits before it is carried.
     fn set_integers(&mut self, column: usize, integer: impl Fn(usize) -> i32, scale: f32) {
-        let (mut total, mut length, mut longest) = (0i64, 0u64, 1u64);
+        let part = self.part();
+        // The squares of a part, below 0 and above, and the most of any.
+        let (mut total, mut squares, [mut norm, mut norm_of_sign]) = (0i64, [0u64; 2], [0u64; 2]);
         for k in 0..self.depth {
             let integer = integer(k);
             total += i64::from(integer);
-            if k % self.together() == 0 {
-                length = 0;
+            if k % part == 0 {
+                squares = [0; 2];
             }
-            length += u64::from(integer.unsigned_abs());
-            longest = longest.max(length);
+            let [below, above] = &mut squares;
+            *(if integer < 0 { &mut *below } else { &mut *above }) += u64::from(integer.unsigned_abs()).pow(2);
+            norm = norm.max(*below + *above);
+            norm_of_sign = norm_of_sign.max(*below).max(*above);
             match self.weight_type {
                 Weight::Int8 => self.set(column, k, (integer as i8).to_ne_bytes()),
                 _ => self.set(column, k, (integer as i16).to_ne_bytes()),
@@ -239,8 +242,8 @@ impl Panels {
         self.scales[column] = scale;
         self.totals[column] = total as i32;
         if self.weight_type != Weight::Int8 {
-            let room = i32::MAX as u64 - ((1 << dots::CARRIED) - 1);
-            self.steps = self.steps.min((room / longest) as f32);
+            let reach = Reach::of(part, (norm as f64).sqrt(), (norm_of_sign as f64).sqrt());
+            self.reach = self.reach.and(reach);
         }
     }
 
@@ -254,9 +257,9 @@ impl Panels {
     }
 
     /// How many products of integers are summed before the sum is carried.
-    pub fn together(&self) -> usize {
+    pub fn part(&self) -> usize {
         match self.weight_type {
-            Weight::Int16 => 64,
+            Weight::Int16 => dots::part(self.depth),
             _ => dots::MAX_DEPTH,
         }
     }
@@ -293,9 +296,9 @@ impl Panels {
         &self.totals
     }
 
-    /// In how many steps the inputs of a row are quantised: of one direction, for int12.
-    pub fn steps(&self) -> f32 {
-        self.steps
+    /// How far the words of the inputs may reach.
+    pub fn reach(&self) -> Reach {
+        self.reach
     }
 
     /// The weights; panel `p` begins `p * panel_bytes()` bytes later.

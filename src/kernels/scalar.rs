@@ -1,10 +1,11 @@
 //! The truth: every kernel in its simplest form, one element at a time. Other sets must give these bits.
 
+use super::dots::{self, Reach};
 use super::list::Functions;
 use super::panels::{Element, Panels, Weight};
 use super::transposed::is_turned;
 use super::{
-    Activation, Attend, Combine, Dense, Generated, MatMul, Places, Pooling, Reduce, Rows, Span, Start, Table, dots,
+    Activation, Attend, Combine, Dense, Generated, MatMul, Places, Pooling, Reduce, Rows, Span, Start, Table,
     functions, rare,
 };
 use half::{bf16, f16};
@@ -63,7 +64,7 @@ fn at(span: Span, row: usize, column: usize) -> usize {
 fn dense(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
     let Dense { input, weights, .. } = *call;
     for row in 0..rows {
-        let quantized = quantize(&memory[at(input, row, 0)..][..input.width], weights, call.steps);
+        let quantized = quantize(&memory[at(input, row, 0)..][..input.width], weights, call.reach);
         for column in 0..call.output.width {
             let start = match call.start {
                 Start::Zero => 0.0,
@@ -102,7 +103,7 @@ enum Quantized {
     Integers { steps: Vec<i32>, scale: f32, zero: i32 },
 }
 
-fn quantize(row: &[f32], weights: &Panels, steps: f32) -> Quantized {
+fn quantize(row: &[f32], weights: &Panels, reach: Reach) -> Quantized {
     let largest_of = |values: &mut dyn Iterator<Item = f32>| values.fold(0.0, |a, b| if b > a { b } else { a });
     let taint: f32 = if row.iter().all(|x| x.is_finite()) { 0.0 } else { f32::NAN };
     match weights.weight_type() {
@@ -110,7 +111,11 @@ fn quantize(row: &[f32], weights: &Panels, steps: f32) -> Quantized {
         Weight::Bf16 => Quantized::Floats(row.iter().map(|x| bf16::from_f32(*x).to_f32()).collect()),
         Weight::Int12 | Weight::Int16 => {
             let largest = largest_of(&mut row.iter().map(|x| x.abs()));
-            let per_step = if largest > 0.0 { steps / largest } else { 0.0 };
+            let unit = Reach::unit(largest);
+            let square = |part: &[f32]| sum_products(part.len(), |k| (part[k] * unit, part[k] * unit));
+            let norm = largest_of(&mut row.chunks(reach.part).map(square)).sqrt();
+            let steps = reach.steps(norm, row.iter().all(|x| *x >= 0.0));
+            let per_step = steps * unit;
             let step = |x: &f32| i32::from((x * per_step).round_ties_even() as i16);
             Quantized::Integers { steps: row.iter().map(step).collect(), scale: largest / steps + taint, zero: 0 }
         }
@@ -118,10 +123,10 @@ fn quantize(row: &[f32], weights: &Panels, steps: f32) -> Quantized {
             let largest = largest_of(&mut row.iter().copied());
             let least = -largest_of(&mut row.iter().map(|x| -x));
             let range = largest - least;
-            let per_step = if range > 0.0 { steps / range } else { 0.0 };
+            let per_step = if range > 0.0 { dots::BYTE_STEPS / range } else { 0.0 };
             let zero = (-least * per_step).round_ties_even();
             let step = |x: &f32| i32::from(x.mul_add(per_step, zero).round_ties_even() as u8);
-            let (steps, scale) = (row.iter().map(step).collect(), range / steps + taint);
+            let (steps, scale) = (row.iter().map(step).collect(), range / dots::BYTE_STEPS + taint);
             Quantized::Integers { steps, scale, zero: zero as i32 }
         }
     }

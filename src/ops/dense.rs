@@ -2,7 +2,7 @@
 //! rate; with a stored matrix, or with one that was computed.
 
 use super::parts::Part;
-use super::{Activation, Context, Panels, Span, Start};
+use super::{Activation, Context, Panels, Reach, Span, Start};
 use crate::kernels;
 
 /// A packed product with its epilogue.
@@ -19,8 +19,8 @@ pub struct Dense {
     pub output: Span,
     /// Room for the quantised rows of a call.
     pub scratch: Span,
-    /// Steps that they are quantised in.
-    pub steps: f32,
+    /// How far their words may reach.
+    pub reach: Reach,
     /// Whether a step before, which runs whenever this one does, has quantised them.
     pub is_quantized: bool,
 }
@@ -40,7 +40,7 @@ impl Dense {
                 output: part.split(self.output),
                 activation: self.activation,
                 scratch: self.scratch,
-                steps: self.steps,
+                reach: self.reach,
                 is_quantized: self.is_quantized,
             };
             context.kernels.dense(context.memory, rows, &call);

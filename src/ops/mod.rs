@@ -30,7 +30,8 @@ mod transform;
 mod view;
 
 pub use crate::kernels::{
-    Activation, Combine, Element, Kernels, NOWHERE, Panels, Pooling, Rare, Reduce, Rows, Span, Start, Table, Weight,
+    Activation, Combine, Element, Kernels, NOWHERE, Panels, Pooling, Rare, Reach, Reduce, Rows, Span, Start, Table,
+    Weight,
 };
 pub use attend::{Attend, Flat, SoftmaxDown};
 pub use block::{Enter, Leave};

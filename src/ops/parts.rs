@@ -52,8 +52,8 @@ impl Part {
 mod tests {
     use super::super::testkit::{memory, run};
     use super::super::{
-        Activation, Argmax, Combination, Combine, Dense, LayerNorm, NOWHERE, Normalize, Operation, Panels, Softmax,
-        Span, Spread, Start, Weight,
+        Activation, Argmax, Combination, Combine, Dense, LayerNorm, NOWHERE, Normalize, Operation, Panels, Reach,
+        Softmax, Span, Spread, Start, Weight,
     };
 
     /// Rows and parts: more of these, more of those, as many.
@@ -132,7 +132,7 @@ mod tests {
             for (start, addend) in starts.zip([None, Some(full), Some(narrow), None, Some(sides[3])]) {
                 let dense = |groups, input, start: Option<Span>, addend, output| {
                     let start = start.map_or(Start::Bias, Start::Span);
-                    let (activation, scratch, steps) = (Activation::Relu, NOWHERE, 255.0);
+                    let (activation, scratch, reach) = (Activation::Relu, NOWHERE, Reach::NONE);
                     let (weights, is_quantized) = (weights(), false);
                     Operation::Dense(Dense {
                         groups,
@@ -143,7 +143,7 @@ mod tests {
                         activation,
                         output,
                         scratch,
-                        steps,
+                        reach,
                         is_quantized,
                     })
                 };

@@ -56,7 +56,7 @@ impl Tabulated {
                         output: Span { offset, stride: width, width: weights.columns() },
                         activation: Activation::Identity,
                         scratch: NOWHERE,
-                        steps: weights.steps(),
+                        reach: weights.reach(),
                         is_quantized: false,
                     };
                     kernels.dense(&mut memory, ids.len(), &call);

@@ -11,7 +11,7 @@ use crate::network::graph::{self, Matrices, Matrix, Node, Op, Pool as Pooled, Ta
 use crate::ops::{
     Activation, Affine, Argmax, Attend, Choose, Combination, Combine, Copy, Dense, Dots, Enter, Find, Flat, Gather,
     Generated, Interleave, Kept, Kernels, LayerNorm, Leave, Load, Lookup, Mapping, MatMul, Mixture, NOWHERE, Normalize,
-    OneHot, Operation, Panels, PerRow, Pick, Pool, Pooling, Reduction, RowNumbers, Scaling, Scores, Softmax,
+    OneHot, Operation, Panels, PerRow, Pick, Pool, Pooling, Reach, Reduction, RowNumbers, Scaling, Scores, Softmax,
     SoftmaxDown, Span, Spread, Start, Stored, Table, Tabulated, TabulatedField, TopK, Unary, View, Weight,
 };
 
@@ -62,7 +62,7 @@ impl Lowering<'_> {
             } else if !matches!(node.op, Op::Slice { .. }) {
                 let lowered = self.node(node, index)?;
                 if let Operation::Dense(dense) = &lowered.operation {
-                    layers.push((self.quantized[index], steps.len(), dense.steps));
+                    layers.push((self.quantized[index], steps.len(), dense.reach));
                 }
                 steps.push((self.plan.stages[index], self.step(index, lowered)));
             }
@@ -73,9 +73,9 @@ impl Lowering<'_> {
             }
         }
         for (first, place, _) in &layers {
-            let alike = layers.iter().filter(|(of, ..)| of == first).map(|(.., steps)| *steps);
+            let alike = layers.iter().filter(|(of, ..)| of == first).map(|(.., reach)| *reach);
             if let Operation::Dense(dense) = &mut steps[*place].1.operation {
-                dense.steps = alike.fold(dense.steps, f32::min);
+                dense.reach = alike.fold(dense.reach, Reach::and);
             }
         }
         Ok(steps)
@@ -315,7 +315,7 @@ impl Lowering<'_> {
                         let kernel = self.kernels.dense_name(weights.weight_type(), rows).to_owned();
                         let bytes = weights.bytes();
                         let scratch = self.arena.scratch[index].unwrap_or(NOWHERE);
-                        let (steps, is_quantized) = (weights.steps(), self.quantized[index] != index);
+                        let (reach, is_quantized) = (weights.reach(), self.quantized[index] != index);
                         let operation = Operation::Dense(Dense {
                             groups,
                             input,
@@ -325,7 +325,7 @@ impl Lowering<'_> {
                             activation,
                             output,
                             scratch,
-                            steps,
+                            reach,
                             is_quantized,
                         });
                         Lowered { operation, shape, kernel, bytes, multiply_adds: 0 }

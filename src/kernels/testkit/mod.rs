@@ -145,8 +145,8 @@ fn dense(
     activation: Activation,
     scratch: Span,
 ) -> Dense<'_> {
-    let (steps, is_quantized) = (weights.steps(), false);
-    Dense { input, weights, start, addend, output, activation, scratch, steps, is_quantized }
+    let (reach, is_quantized) = (weights.reach(), false);
+    Dense { input, weights, start, addend, output, activation, scratch, reach, is_quantized }
 }
 
 /// Equal bits, or both NaN: the payload of a NaN is nobody's promise.

@@ -91,6 +91,45 @@ fn quantised_layers_are_near_the_formula() {
     }
 }
 
+/// The sums that come nearest to 32 bits: rows that are a column of the weights, or its part above 0 or below.
+#[test]
+fn no_sum_of_words_overflows() {
+    for weight_type in [Weight::Int12, Weight::Int16] {
+        for depth in [1, 63, 64, 65, 191, 192, 193, 240, 385, 640, 4096] {
+            let width = 5;
+            // All at the largest, a column of one sign, paint, one large weight among small ones.
+            let weight = |c: usize, k: usize| match c {
+                0 => 1.0 - (k % 2) as f32 * 2.0,
+                1 => 1.0,
+                2 | 3 => paint(c + k * 7),
+                _ => paint(k) * 1e-3 + if k == depth / 2 { 1.0 } else { 0.0 },
+            };
+            let weights = packed(weight_type, depth, width, weight, None);
+            let rows = 3 * width;
+            let scratch = span(rows * (depth + width), 0, weight_type.scratch(depth, rows));
+            let (input, output) = (span(0, depth, depth), span(rows * depth, width, width));
+            let call = dense(input, &weights, Start::Zero, None, output, Activation::Identity, scratch);
+            let mut start = memory(0, scratch.offset + scratch.width);
+            for (row, k) in (0..rows).flat_map(|row| (0..depth).map(move |k| (row, k))) {
+                let w = weight(row / 3, k);
+                start[row * depth + k] = [w, w.max(0.0), (-w).max(0.0)][row % 3];
+            }
+            for kernels in Kernels::available() {
+                let mut memory = start.clone();
+                kernels.dense(&mut memory, rows, &call);
+                for (row, column) in (0..rows).flat_map(|row| (0..width).map(move |column| (row, column))) {
+                    let x: Vec<f64> = start[row * depth..][..depth].iter().map(|x| f64::from(*x)).collect();
+                    let w: Vec<f64> = (0..depth).map(|k| f64::from(weight(column, k))).collect();
+                    let (actual, expected) = (memory[output.offset + row * width + column], sum_of_products(&x, &w));
+                    let norm = |x: &[f64]| sum_of_products(x, x).sqrt();
+                    let error = (f64::from(actual) - expected).abs() / (norm(&x) * norm(&w)).max(1e-30);
+                    assert!(error < 2e-3, "{} {weight_type:?} {depth} {row} {column}: {error}", kernels.name());
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn pairs_of_bf16_are_summed_alike() {
     let exact = |x: f32| half::bf16::from_f32(x).to_f32();
@@ -118,11 +157,11 @@ fn rows_that_are_quantised_are_not_again() {
     let (rows, depth, width) = (9, 40, 35);
     for weight_type in [Weight::Int8, Weight::Int12, Weight::Int16, Weight::Bf16] {
         let weights = [3, 7].map(|factor| packed(weight_type, depth, width, |c, k| paint(c * factor + k), None));
-        let steps = weights[0].steps().min(weights[1].steps());
+        let reach = weights[0].reach().and(weights[1].reach());
         let (input, output) = (span(0, depth, depth), span(rows * depth, width, width));
         let scratch = span(rows * (depth + width), 0, weight_type.scratch(depth, rows));
         let call = |place: usize, is_quantized| Dense {
-            steps,
+            reach,
             is_quantized,
             ..dense(input, &weights[place], Start::Zero, None, output, Activation::Relu, scratch)
         };
