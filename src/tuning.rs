@@ -1,7 +1,7 @@
 //! The precision of every dense layer by its measured error: the fastest with which the scores stay within a bound.
 //!
 //! The errors of layers add up like those of independent sources, so that a choice is a packing problem: which layers may be
-//! in int16 while the others are in f32, which of those in int12, and which of these in int8. Where not all of them may, each is
+//! in int16 while the others are in f32, and which of those in int8 (with AMX, in bf16 first). Where not all of them may, each is
 //! measured alone; then as many as the bound allows are taken, those first that save most work for their squared error, and
 //! the bound is checked with all of them together.
 
@@ -83,11 +83,13 @@ impl Tuning {
     }
 }
 
-/// The types of quantised layers that are worth trying, each faster than the one before. Where words are read as planes of
-/// bytes, int12 is no faster than int16, and pairs of bf16 are faster than both.
-fn slowest_first(kernels: &Kernels) -> [Precision; 3] {
-    let middle = if kernels.has_planes() { Precision::Bf16 } else { Precision::Int12 };
-    [Precision::Int16, middle, Precision::Int8]
+/// The types of quantised layers that are worth trying, each faster than the one before. int12 is no faster than int16; where
+/// words are read as planes of bytes, pairs of bf16 are faster than both.
+fn slowest_first(kernels: &Kernels) -> &'static [Precision] {
+    match kernels.has_planes() {
+        true => &[Precision::Int16, Precision::Bf16, Precision::Int8],
+        false => &[Precision::Int16, Precision::Int8],
+    }
 }
 
 struct Search<'a> {
@@ -97,7 +99,7 @@ struct Search<'a> {
     figure: &'a mut dyn FnMut(&[f32], &[f32]) -> f64,
     /// The names of the layers, with their multiply-adds.
     layers: Vec<(String, usize)>,
-    precisions: [Precision; 3],
+    precisions: &'static [Precision],
     reference: Vec<f32>,
     tried: usize,
 }

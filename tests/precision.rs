@@ -27,7 +27,7 @@ fn finer_integers_are_nearer() {
             }
         }
         // AdaSparse drops neurons below a threshold: near it, any difference counts.
-        assert!(errors[0] < 1e-2 || zoo.name == "adasparse", "{}: int12 is {} away", zoo.name, errors[0]);
+        assert!(errors[0] < 2e-2 || zoo.name == "adasparse", "{}: int12 is {} away", zoo.name, errors[0]);
         worse += usize::from(errors[0] >= errors[1]);
     }
     // Networks of small layers may be lucky.

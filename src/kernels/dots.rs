@@ -419,17 +419,26 @@ impl<L: Dot<K>, K: Kind> Tiled for Product<'_, L, K> {
     const WIDEST: usize = <L as Dot<K>>::WIDEST;
 
     #[inline(always)]
-    unsafe fn tile<const R: usize, const P: usize>(&self, row: usize, panel: usize) {
+    unsafe fn panel(&self, panel: usize) -> *const u8 {
+        // SAFETY: the caller's promise.
+        unsafe { self.weights.weights().add(panel * self.weights.panel_bytes()) }
+    }
+
+    #[inline(always)]
+    unsafe fn tile<const R: usize, const P: usize>(&self, row: usize, panel: usize, ahead: *const u8) {
         // SAFETY: the caller's promise; weights and rows have as many words.
         unsafe {
             let panel_bytes = self.weights.panel_bytes();
-            let from = self.weights.weights().add(panel * panel_bytes);
+            let from = self.panel(panel);
             let (inputs, row_bytes) = (self.inputs.row(row), self.inputs.row_bytes * self.inputs.next);
             let (mut sums, mut uppers) = ([[L::none(); P]; R], [[L::none(); P]; R]);
             let part = if K::CARRIES { self.weights.part() * K::SIZE / 4 } else { self.words };
             let (mut word, mut end) = (0, part.min(self.words));
             loop {
                 while word < end {
+                    if Self::PREFETCHES && R > 2 {
+                        L::prefetch(ahead.wrapping_add(word * 64));
+                    }
                     let mut lines = [L::line(from.add(word * 64)); P];
                     for (p, line) in lines.iter_mut().enumerate().skip(1) {
                         *line = L::line(from.add(p * panel_bytes + word * 64));

@@ -11,7 +11,9 @@
 //!         out[row] = activation(addend + acc[row])
 //! ```
 //! Fewer panels than registers hold side by side have strips of 12 rows, and so have weights that are widened. One or two rows
-//! cannot hide the latency of FMA in one panel: they take several panels side by side. Weights are not prefetched: panels are read in order, and a prefetch made one row slower (reference figures: 10 to 45 %).
+//! cannot hide the latency of FMA in one panel: they take several panels side by side. They do not prefetch weights: panels are
+//! read in order, and a prefetch made one row slower (reference figures: 10 to 45 %). Of more rows, each of the first strips asks
+//! for one of the next panels; the first to read those would wait for the third-level cache.
 //!
 //! Weights in bf16 and integers are multiplied in pairs and quadruples: [`super::dots`], in the same tiles.
 //!
@@ -207,7 +209,7 @@ unsafe fn panel_of_blocks<L: Lanes>(memory: *mut f32, rows: usize, panel: usize,
             }
             let from = lines.cast_const().cast();
             let copied = Matrix { from, first: panel, panel_bytes: row_bytes, row_bytes, is_padded: true };
-            strips::<Product<'_, L, StoredF32>, 1>(&Product::new(memory, copied, &part), rows, panel);
+            strips::<Product<'_, L, StoredF32>, 1>(&Product::new(memory, copied, &part), rows, panel, panel + 1);
         }
     }
 }
@@ -221,11 +223,20 @@ pub(super) trait Tiled {
     /// Whether reading weights costs arithmetic, so that tiles of more rows by fewer panels are faster.
     const IS_WIDENED: bool = false;
 
-    /// Computes `R` rows from `row` by `P` panels from `panel`.
+    /// Whether tiles of several rows ask for the weights of the next ones: with 16 registers, the compiler then spills some.
+    const PREFETCHES: bool = Self::WIDEST == 4 && !cfg!(without = "prefetch");
+
+    /// Where a panel begins.
+    ///
+    /// # Safety
+    /// It is a panel of the product.
+    unsafe fn panel(&self, panel: usize) -> *const u8;
+
+    /// Computes `R` rows from `row` by `P` panels from `panel`, and asks for as many lines from `ahead` on as a panel has.
     ///
     /// # Safety
     /// The CPU has the set, and rows and panels are of the product, whose spans were checked.
-    unsafe fn tile<const R: usize, const P: usize>(&self, row: usize, panel: usize);
+    unsafe fn tile<const R: usize, const P: usize>(&self, row: usize, panel: usize, ahead: *const u8);
 }
 
 /// All rows by all panels.
@@ -245,18 +256,18 @@ pub(super) unsafe fn all<T: Tiled>(product: &T, rows: usize, panels: usize) {
         let mut panel = 0;
         if T::WIDEST == 4 && !(T::IS_WIDENED && rows >= 2 * ROWS) {
             while panel + 4 <= panels {
-                strips::<T, 4>(product, rows, panel);
+                strips::<T, 4>(product, rows, panel, panels);
                 panel += 4;
             }
         }
         if T::WIDEST >= 2 {
             while panel + 2 <= panels {
-                strips::<T, 2>(product, rows, panel);
+                strips::<T, 2>(product, rows, panel, panels);
                 panel += 2;
             }
         }
         while panel < panels {
-            strips::<T, 1>(product, rows, panel);
+            strips::<T, 1>(product, rows, panel, panels);
             panel += 1;
         }
     }
@@ -267,12 +278,16 @@ pub(super) unsafe fn all<T: Tiled>(product: &T, rows: usize, panels: usize) {
 /// # Safety
 /// As [`Tiled::tile`].
 #[inline(always)]
-pub(super) unsafe fn strips<T: Tiled, const P: usize>(product: &T, rows: usize, panel: usize) {
+pub(super) unsafe fn strips<T: Tiled, const P: usize>(product: &T, rows: usize, panel: usize, panels: usize) {
+    // The strips ask for one of the next panels each, while the first reads these.
+    let mut wanted = panel + P..panels.min(panel + 2 * P);
+    // SAFETY: the caller's promise: a panel is below `panels`.
+    let mut ahead = || unsafe { product.panel(wanted.next().unwrap_or(panel)) };
     let mut row = 0;
     if 2 * P <= T::WIDEST && T::ROWS == ROWS {
         while row + 2 * ROWS <= rows {
             // SAFETY: the caller's promise.
-            unsafe { product.tile::<12, P>(row, panel) };
+            unsafe { product.tile::<12, P>(row, panel, ahead()) };
             row += 2 * ROWS;
         }
     }
@@ -280,15 +295,16 @@ pub(super) unsafe fn strips<T: Tiled, const P: usize>(product: &T, rows: usize, 
     let strips = rest.div_ceil(T::ROWS);
     for strip in 0..strips {
         let (first, end) = (done + rest * strip / strips, done + rest * (strip + 1) / strips);
+        let ahead = ahead();
         // SAFETY: the caller's promise.
         unsafe {
             match end - first {
-                6 if T::ROWS >= 6 => product.tile::<6, P>(first, panel),
-                5 if T::ROWS >= 5 => product.tile::<5, P>(first, panel),
-                4 if T::ROWS >= 4 => product.tile::<4, P>(first, panel),
-                3 => product.tile::<3, P>(first, panel),
-                2 => product.tile::<2, P>(first, panel),
-                _ => product.tile::<1, P>(first, panel),
+                6 if T::ROWS >= 6 => product.tile::<6, P>(first, panel, ahead),
+                5 if T::ROWS >= 5 => product.tile::<5, P>(first, panel, ahead),
+                4 if T::ROWS >= 4 => product.tile::<4, P>(first, panel, ahead),
+                3 => product.tile::<3, P>(first, panel, ahead),
+                2 => product.tile::<2, P>(first, panel, ahead),
+                _ => product.tile::<1, P>(first, panel, ahead),
             }
         }
     }
@@ -304,13 +320,13 @@ pub(super) unsafe fn row_of_panels<T: Tiled>(product: &T, row: usize, panels: us
     // SAFETY: the caller's promise; no panel is beyond `panels`.
     unsafe {
         while panel + 4 <= panels {
-            product.tile::<1, 4>(row, panel);
+            product.tile::<1, 4>(row, panel, product.panel(panel));
             panel += 4;
         }
         match panels - panel {
-            1 => product.tile::<1, 1>(row, panel),
-            2 => product.tile::<1, 2>(row, panel),
-            3 => product.tile::<1, 3>(row, panel),
+            1 => product.tile::<1, 1>(row, panel, product.panel(panel)),
+            2 => product.tile::<1, 2>(row, panel, product.panel(panel)),
+            3 => product.tile::<1, 3>(row, panel, product.panel(panel)),
             _ => {}
         }
     }
@@ -352,7 +368,13 @@ impl<L: Lanes, S: Stored> Tiled for Product<'_, L, S> {
     const IS_WIDENED: bool = S::SIZE < size_of::<f32>();
 
     #[inline(always)]
-    unsafe fn tile<const R: usize, const P: usize>(&self, row: usize, panel: usize) {
+    unsafe fn panel(&self, panel: usize) -> *const u8 {
+        // SAFETY: the caller's promise.
+        unsafe { self.matrix.skip(panel).from }
+    }
+
+    #[inline(always)]
+    unsafe fn tile<const R: usize, const P: usize>(&self, row: usize, panel: usize, ahead: *const u8) {
         let Self { memory, layer, .. } = *self;
         let Layer { input, output, .. } = *layer;
         let count = |p: usize| (output.width - (panel + p) * PANEL).min(PANEL);
@@ -367,6 +389,9 @@ impl<L: Lanes, S: Stored> Tiled for Product<'_, L, S> {
             let inputs = memory.add(input.offset + row * input.stride).cast_const();
             for k in 0..input.width {
                 let from = matrix.from.add(k * matrix.row_bytes);
+                if Self::PREFETCHES && R > 2 {
+                    L::prefetch(ahead.wrapping_add(k * self.matrix.row_bytes));
+                }
                 let mut w = [L::splat(0.0); P];
                 for (p, w) in w.iter_mut().enumerate() {
                     let from = from.add(p * matrix.panel_bytes);

@@ -116,7 +116,7 @@ unsafe fn turned_panel<L: Lanes>(
                 output,
                 activation: Activation::Identity,
             };
-            strips::<Product<'_, L, StoredF32>, 1>(&Product::new(memory, matrix, &layer), rows, panel);
+            strips::<Product<'_, L, StoredF32>, 1>(&Product::new(memory, matrix, &layer), rows, panel, panel + 1);
         }
     }
 }
