@@ -50,7 +50,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-# Of --quick: compiled in a fraction of the time, and slow.
+# Of --quick, which removes one thing alone: compiled in a fraction of the time, and slow.
 QUICK = {"CARGO_PROFILE_RELEASE_LTO": "off", "CARGO_PROFILE_RELEASE_OPT_LEVEL": "0", "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16"}
 
 
@@ -76,7 +76,8 @@ def engine(path: pathlib.Path, calls: list, packages: dict[str, ModuleType], wit
     return engines.Polyscore(path, calls, package=packages.get(without), **({"precision": "f32", "max_error": 1.0} | options))
 
 
-def measure(name: str, packages: dict[str, ModuleType], arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def measure(name: str, variants: dict[str, dict[str, Any]], packages: dict[str, ModuleType],
+            arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each number of candidates and variant."""
     workload = Workload(name, quick=arguments.quick)
     model = workload.model(arguments.folder)
@@ -84,11 +85,11 @@ def measure(name: str, packages: dict[str, ModuleType], arguments: argparse.Name
     for count in workload.data["candidates"]:
         requests = workload.requests(count)
         calls = [workload.values(request) for request in requests]
-        made = [engine(model.path, calls, packages, **options) for options in VARIANTS.values()]
+        made = [engine(model.path, calls, packages, **options) for options in variants.values()]
         rounds = peers.rounds_at(count, arguments.rounds)
         cold, warm = ([float(np.median(taken)) for taken in peers.timed(made, len(requests), rounds, is_warm)]
                       for is_warm in (False, True))
-        for variant, one, other in zip(VARIANTS, cold, warm):
+        for variant, one, other in zip(variants, cold, warm):
             rows.append({"workload": name, "candidates": count, "variant": variant, "cold_us": round(one, 1),
                          "warm_us": round(other, 1), "cold": round(cold[0] / one, 3), "warm": round(warm[0] / other, 3)})
             print(f"{name} N={count:<4} {variant:28} cold {one:9.1f} us ({rows[-1]['cold']:.2f})   "
@@ -107,12 +108,15 @@ def main(given: list[str] | None = None) -> None:
     arguments = parser.parse_args(given)
     if arguments.quick:
         arguments.rounds = 2
-    settings = QUICK if arguments.quick else {}
     removed = [options["without"] for options in VARIANTS.values() if "without" in options]
-    packages = {what: compiled_without(what, settings) for what in removed}
+    if arguments.quick:
+        packages = {removed[0]: compiled_without(removed[0], QUICK)}
+    else:
+        packages = {what: compiled_without(what, {}) for what in removed}
+    variants = {name: options for name, options in VARIANTS.items() if options.get("without") in (None, *packages)}
     os.sched_setaffinity(0, {arguments.core})
     made = record.begin("ablation", arguments.note, arguments.core)
-    made["measured"] = [row for name in arguments.workload or WORKLOADS for row in measure(name, packages, arguments)]
+    made["measured"] = [row for name in arguments.workload or WORKLOADS for row in measure(name, variants, packages, arguments)]
     print(f"wrote {record.save(made, arguments.record)}", flush=True)
 
 

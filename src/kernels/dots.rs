@@ -38,10 +38,11 @@ const PART: usize = 192;
 
 /// How many of `depth` products of int16 are summed before the sum is carried: nearly equal parts, of whole cache lines.
 pub fn part(depth: usize) -> usize {
-    depth.div_ceil(depth.div_ceil(PART).max(1)).next_multiple_of(64)
+    let parts = depth.div_ceil(PART).max(1);
+    depth.div_ceil(parts).max(1).next_multiple_of(64)
 }
 
-/// What is above this is beyond f32, inverted and times 32767. A row without any such element is zero.
+/// 32767 / x may be beyond f32 for a smaller x: a row without a larger element is taken for zeros.
 const LEAST: f32 = 1e-34;
 
 /// The most that the words of a row may be, by the Euclidean norm of each part.

@@ -95,7 +95,7 @@ fn quantised_layers_are_near_the_formula() {
 #[test]
 fn no_sum_of_words_overflows() {
     for weight_type in [Weight::Int12, Weight::Int16] {
-        for depth in [1, 63, 64, 65, 191, 192, 193, 240, 385, 640, 4096] {
+        for depth in [0, 1, 63, 64, 65, 191, 192, 193, 240, 385, 640, 4096] {
             let width = 5;
             // All at the largest, a column of one sign, paint, one large weight among small ones.
             let weight = |c: usize, k: usize| match c {
