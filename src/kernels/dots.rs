@@ -24,7 +24,7 @@ use super::Dense;
 use super::lanes::{Lanes, chunks, read};
 use super::panels::PANEL;
 use super::panels::Panels;
-use super::tile::{Layer, Tiled, all, each_row, finish, starts};
+use super::tile::{Ahead, Layer, Tiled, all, each_row, finish, starts};
 use std::marker::PhantomData;
 
 /// The most inputs of a layer of integers: so that no sum overflows, and inputs keep 8 bits and more.
@@ -420,13 +420,18 @@ impl<L: Dot<K>, K: Kind> Tiled for Product<'_, L, K> {
     const WIDEST: usize = <L as Dot<K>>::WIDEST;
 
     #[inline(always)]
+    fn lines(&self) -> (usize, usize) {
+        (self.words, 64)
+    }
+
+    #[inline(always)]
     unsafe fn panel(&self, panel: usize) -> *const u8 {
         // SAFETY: the caller's promise.
         unsafe { self.weights.weights().add(panel * self.weights.panel_bytes()) }
     }
 
     #[inline(always)]
-    unsafe fn tile<const R: usize, const P: usize>(&self, row: usize, panel: usize, ahead: *const u8) {
+    unsafe fn tile<const R: usize, const P: usize>(&self, row: usize, panel: usize, ahead: Ahead) {
         // SAFETY: the caller's promise; weights and rows have as many words.
         unsafe {
             let panel_bytes = self.weights.panel_bytes();
@@ -438,7 +443,7 @@ impl<L: Dot<K>, K: Kind> Tiled for Product<'_, L, K> {
             loop {
                 while word < end {
                     if Self::PREFETCHES && R > 2 {
-                        L::prefetch(ahead.wrapping_add(word * 64));
+                        ahead.ask::<L>(word, 64);
                     }
                     let mut lines = [L::line(from.add(word * 64)); P];
                     for (p, line) in lines.iter_mut().enumerate().skip(1) {

@@ -12,8 +12,8 @@
 //! ```
 //! Fewer panels than registers hold side by side have strips of 12 rows, and so have weights that are widened. One or two rows
 //! cannot hide the latency of FMA in one panel: they take several panels side by side. They do not prefetch weights: panels are
-//! read in order, and a prefetch made one row slower (reference figures: 10 to 45 %). Of more rows, each of the first strips asks
-//! for one of the next panels; the first to read those would wait for the third-level cache.
+//! read in order, and a prefetch made one row slower (reference figures: 10 to 45 %). Of more rows, the strips ask for the
+//! next panels; the first to read those would wait for the third-level cache.
 //!
 //! Weights in bf16 and integers are multiplied in pairs and quadruples: [`super::dots`], in the same tiles.
 //!
@@ -214,6 +214,37 @@ unsafe fn panel_of_blocks<L: Lanes>(memory: *mut f32, rows: usize, panel: usize,
     }
 }
 
+/// The lines of weights that a tile asks for while it reads its own: one for `2^shift` of those.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    from: *const u8,
+    shift: u32,
+}
+
+impl Ahead {
+    /// A part of a panel, of `2^shift`.
+    ///
+    /// # Safety
+    /// The product has the panel.
+    #[inline(always)]
+    unsafe fn new<T: Tiled>(product: &T, panel: usize, part: usize, shift: u32) -> Self {
+        let (lines, bytes) = product.lines();
+        // SAFETY: the caller's promise.
+        let from = unsafe { product.panel(panel) }.wrapping_add(part * lines.div_ceil(1 << shift) * bytes);
+        Self { from, shift }
+    }
+
+    /// Asks for what belongs to line `line` of the tile; lines lie `bytes` apart.
+    ///
+    /// # Safety
+    /// As [`Lanes`].
+    #[inline(always)]
+    pub unsafe fn ask<L: Lanes>(self, line: usize, bytes: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { L::prefetch(self.from.wrapping_add((line >> self.shift) * bytes)) }
+    }
+}
+
 /// A product that is computed in tiles.
 pub(super) trait Tiled {
     /// Rows of a tile.
@@ -226,17 +257,20 @@ pub(super) trait Tiled {
     /// Whether tiles of several rows ask for the weights of the next ones: with 16 registers, the compiler then spills some.
     const PREFETCHES: bool = Self::WIDEST == 4 && !cfg!(without = "prefetch");
 
+    /// The lines of a panel, and the bytes from one to the next.
+    fn lines(&self) -> (usize, usize);
+
     /// Where a panel begins.
     ///
     /// # Safety
     /// It is a panel of the product.
     unsafe fn panel(&self, panel: usize) -> *const u8;
 
-    /// Computes `R` rows from `row` by `P` panels from `panel`, and asks for as many lines from `ahead` on as a panel has.
+    /// Computes `R` rows from `row` by `P` panels from `panel`.
     ///
     /// # Safety
     /// The CPU has the set, and rows and panels are of the product, whose spans were checked.
-    unsafe fn tile<const R: usize, const P: usize>(&self, row: usize, panel: usize, ahead: *const u8);
+    unsafe fn tile<const R: usize, const P: usize>(&self, row: usize, panel: usize, ahead: Ahead);
 }
 
 /// All rows by all panels.
@@ -279,12 +313,18 @@ pub(super) unsafe fn all<T: Tiled>(product: &T, rows: usize, panels: usize) {
 /// As [`Tiled::tile`].
 #[inline(always)]
 pub(super) unsafe fn strips<T: Tiled, const P: usize>(product: &T, rows: usize, panel: usize, panels: usize) {
-    // The strips ask for one of the next panels each, while the first reads these.
-    let mut wanted = panel + P..panels.min(panel + 2 * P);
-    // SAFETY: the caller's promise: a panel is below `panels`.
-    let mut ahead = || unsafe { product.panel(wanted.next().unwrap_or(panel)) };
+    let is_tall = 2 * P <= T::WIDEST && T::ROWS == ROWS;
+    // Each strip asks for a part of one of the next panels; all of them for nearly all parts, a power of two of each.
+    let shift = (rows / if is_tall { 2 * ROWS } else { T::ROWS } / P).max(1).ilog2();
+    let mut asked = 0;
+    let mut ahead = || {
+        let (next, part) = (panel + P + (asked >> shift), asked & ((1 << shift) - 1));
+        asked += 1;
+        // SAFETY: the caller's promise: a panel is below `panels`.
+        unsafe { Ahead::new(product, if next < panels.min(panel + 2 * P) { next } else { panel }, part, shift) }
+    };
     let mut row = 0;
-    if 2 * P <= T::WIDEST && T::ROWS == ROWS {
+    if is_tall {
         while row + 2 * ROWS <= rows {
             // SAFETY: the caller's promise.
             unsafe { product.tile::<12, P>(row, panel, ahead()) };
@@ -320,13 +360,13 @@ pub(super) unsafe fn row_of_panels<T: Tiled>(product: &T, row: usize, panels: us
     // SAFETY: the caller's promise; no panel is beyond `panels`.
     unsafe {
         while panel + 4 <= panels {
-            product.tile::<1, 4>(row, panel, product.panel(panel));
+            product.tile::<1, 4>(row, panel, Ahead::new(product, panel, 0, 0));
             panel += 4;
         }
         match panels - panel {
-            1 => product.tile::<1, 1>(row, panel, product.panel(panel)),
-            2 => product.tile::<1, 2>(row, panel, product.panel(panel)),
-            3 => product.tile::<1, 3>(row, panel, product.panel(panel)),
+            1 => product.tile::<1, 1>(row, panel, Ahead::new(product, panel, 0, 0)),
+            2 => product.tile::<1, 2>(row, panel, Ahead::new(product, panel, 0, 0)),
+            3 => product.tile::<1, 3>(row, panel, Ahead::new(product, panel, 0, 0)),
             _ => {}
         }
     }
@@ -368,13 +408,18 @@ impl<L: Lanes, S: Stored> Tiled for Product<'_, L, S> {
     const IS_WIDENED: bool = S::SIZE < size_of::<f32>();
 
     #[inline(always)]
+    fn lines(&self) -> (usize, usize) {
+        (self.layer.input.width, self.matrix.row_bytes)
+    }
+
+    #[inline(always)]
     unsafe fn panel(&self, panel: usize) -> *const u8 {
         // SAFETY: the caller's promise.
         unsafe { self.matrix.skip(panel).from }
     }
 
     #[inline(always)]
-    unsafe fn tile<const R: usize, const P: usize>(&self, row: usize, panel: usize, ahead: *const u8) {
+    unsafe fn tile<const R: usize, const P: usize>(&self, row: usize, panel: usize, ahead: Ahead) {
         let Self { memory, layer, .. } = *self;
         let Layer { input, output, .. } = *layer;
         let count = |p: usize| (output.width - (panel + p) * PANEL).min(PANEL);
@@ -390,7 +435,7 @@ impl<L: Lanes, S: Stored> Tiled for Product<'_, L, S> {
             for k in 0..input.width {
                 let from = matrix.from.add(k * matrix.row_bytes);
                 if Self::PREFETCHES && R > 2 {
-                    L::prefetch(ahead.wrapping_add(k * self.matrix.row_bytes));
+                    ahead.ask::<L>(k, self.matrix.row_bytes);
                 }
                 let mut w = [L::splat(0.0); P];
                 for (p, w) in w.iter_mut().enumerate() {
