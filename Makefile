@@ -30,7 +30,7 @@ rust: setup build                    ## Format, lints, unit, promise, command li
 	$(CARGO) test --features cli
 	python3 tests/spills.py $(LIBRARY)
 
-aarch64: setup                       ## The unit tests and equal bits on emulated 64-bit Arm, with NEON.
+aarch64: setup                       ## The unit tests and all golden requests on emulated 64-bit Arm, with NEON.
 	tests/aarch64.sh
 
 java: setup build                    ## JUnit on the real library, with -Xcheck:jni.
