@@ -118,35 +118,75 @@ pub trait Kind {
     /// Whether sums have two parts.
     const CARRIES: bool = false;
 
-    /// Quantises a row of `width` inputs to `to`, which has room for a multiple of 16; returns its scale and its zero.
+    /// Quantises rows, and writes the scale and the zero of each.
     ///
     /// # Safety
-    /// As [`Lanes`].
-    unsafe fn quantize<L: Lanes>(from: *const f32, width: usize, reach: Reach, to: *mut u8) -> (f32, i32);
+    /// As [`Lanes`]; what `rows` says is there.
+    unsafe fn quantize<L: Lanes>(rows: Few, reach: Reach, scales: *mut f32, zeros: *mut i32);
+}
+
+/// Rows that are quantised together: each step for all of them, so that no row waits for the end of another.
+const TOGETHER: usize = 4;
+
+/// Up to [`TOGETHER`] rows of inputs, and where their words go, which has room for a multiple of 16 of each.
+#[derive(Clone, Copy)]
+pub struct Few {
+    rows: usize,
+    width: usize,
+    from: *const f32,
+    stride: usize,
+    to: *mut u8,
+    row_bytes: usize,
+}
+
+impl Few {
+    /// # Safety
+    /// It is one of the rows, and the column one of theirs.
+    #[inline(always)]
+    unsafe fn input(self, row: usize, column: usize) -> *const f32 {
+        // SAFETY: the caller's promise.
+        unsafe { self.from.add(row * self.stride + column) }
+    }
+
+    /// # Safety
+    /// It is one of the rows.
+    #[inline(always)]
+    unsafe fn words(self, row: usize) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        unsafe { self.to.add(row * self.row_bytes) }
+    }
 }
 
 impl Kind for Bytes {
     const SIZE: usize = 1;
 
     #[inline(always)]
-    unsafe fn quantize<L: Lanes>(from: *const f32, width: usize, _reach: Reach, to: *mut u8) -> (f32, i32) {
+    unsafe fn quantize<L: Lanes>(rows: Few, _reach: Reach, scales: *mut f32, zeros: *mut i32) {
+        let mut steps = [[0.0; 2]; TOGETHER];
         // SAFETY: the caller's promise.
         unsafe {
-            let [mut least, mut largest, mut taint] = [L::splat(0.0); 3];
-            for (column, count) in chunks(width) {
-                let x = read::<L>(from.add(column), count);
-                (least, largest) = (x.min(least), x.max(largest));
-                taint = x.fma(L::splat(0.0), taint);
+            for (row, step) in steps.iter_mut().enumerate().take(rows.rows) {
+                let [mut least, mut largest, mut taint] = [L::splat(0.0); 3];
+                for (column, count) in chunks(rows.width) {
+                    let x = read::<L>(rows.input(row, column), count);
+                    (least, largest) = (x.min(least), x.max(largest));
+                    taint = x.fma(L::splat(0.0), taint);
+                }
+                let (least, largest) = (-least.negate().largest(), largest.largest());
+                let range = largest - least;
+                let per_step = if range > 0.0 { BYTE_STEPS / range } else { 0.0 };
+                let zero = (-least * per_step).round_ties_even();
+                *step = [per_step, zero];
+                *scales.add(row) = range / BYTE_STEPS + taint.tree();
+                *zeros.add(row) = zero as i32;
             }
-            let (least, largest) = (-least.negate().largest(), largest.largest());
-            let range = largest - least;
-            let per_step = if range > 0.0 { BYTE_STEPS / range } else { 0.0 };
-            let zero = (-least * per_step).round_ties_even();
-            let (factor, shift) = (L::splat(per_step), L::splat(zero));
-            for (column, count) in chunks(width) {
-                read::<L>(from.add(column), count).fma(factor, shift).store_bytes(to.add(column));
+            for (row, [factor, shift]) in steps.iter().enumerate().take(rows.rows) {
+                let (factor, shift) = (L::splat(*factor), L::splat(*shift));
+                let to = rows.words(row);
+                for (column, count) in chunks(rows.width) {
+                    read::<L>(rows.input(row, column), count).fma(factor, shift).store_bytes(to.add(column));
+                }
             }
-            (range / BYTE_STEPS + taint.tree(), zero as i32)
         }
     }
 }
@@ -156,65 +196,80 @@ impl Kind for Words {
     const CARRIES: bool = true;
 
     #[inline(always)]
-    unsafe fn quantize<L: Lanes>(from: *const f32, width: usize, reach: Reach, to: *mut u8) -> (f32, i32) {
+    unsafe fn quantize<L: Lanes>(rows: Few, reach: Reach, scales: *mut f32, zeros: *mut i32) {
         // SAFETY: the caller's promise.
         unsafe {
-            let (factor, scale) = factor_of_words::<L>(from, width, reach);
-            for (column, count) in chunks(width) {
-                read::<L>(from.add(column), count).mul(factor).store_words(to.add(2 * column).cast());
+            let factors = factors_of_words::<L>(rows, reach, scales, zeros);
+            for (row, factor) in factors.iter().enumerate().take(rows.rows) {
+                let (factor, to) = (L::splat(*factor), rows.words(row));
+                for (column, count) in chunks(rows.width) {
+                    read::<L>(rows.input(row, column), count).mul(factor).store_words(to.add(2 * column).cast());
+                }
             }
-            (scale, 0)
         }
     }
 }
 
-/// What the inputs of a row are multiplied by to be words, and what a word stands for.
+/// What the inputs of each row are multiplied by to be words. Writes what a word stands for.
 ///
 /// # Safety
-/// As [`Lanes`].
+/// As [`Kind::quantize`].
 #[inline(always)]
-unsafe fn factor_of_words<L: Lanes>(from: *const f32, width: usize, reach: Reach) -> (L, f32) {
+unsafe fn factors_of_words<L: Lanes>(rows: Few, reach: Reach, scales: *mut f32, zeros: *mut i32) -> [f32; TOGETHER] {
+    let (mut ends, mut factors) = ([[0.0; 2]; TOGETHER], [0.0; TOGETHER]);
     // SAFETY: the caller's promise.
     unsafe {
-        let [mut least, mut largest] = [L::splat(0.0); 2];
-        for (column, count) in chunks(width) {
-            let x = read::<L>(from.add(column), count);
-            (least, largest) = (x.min(least), x.max(largest));
-        }
-        let (below, above) = (least.negate().largest(), largest.largest());
-        let largest = if below > above { below } else { above };
-        let unit = Reach::unit(largest);
-        let [mut longest, mut taint] = [0.0f32; 2];
-        for first in (0..width).step_by(reach.part) {
-            let mut squares = L::splat(0.0);
-            for (column, count) in chunks((width - first).min(reach.part)) {
-                let x = read::<L>(from.add(first + column), count).mul(L::splat(unit));
-                squares = x.fma(x, squares);
+        for (row, ends) in ends.iter_mut().enumerate().take(rows.rows) {
+            let [mut least, mut largest] = [L::splat(0.0); 2];
+            for (column, count) in chunks(rows.width) {
+                let x = read::<L>(rows.input(row, column), count);
+                (least, largest) = (x.min(least), x.max(largest));
             }
-            let square = squares.tree();
-            longest = if square > longest { square } else { longest };
-            taint += square * 0.0;
+            *ends = [least.negate().largest(), largest.largest()];
         }
-        let steps = reach.steps(longest.sqrt(), below <= 0.0);
-        (L::splat(steps * unit), largest / steps + taint)
+        for (row, ([below, above], factor)) in ends.into_iter().zip(&mut factors).enumerate().take(rows.rows) {
+            let largest = if below > above { below } else { above };
+            let unit = Reach::unit(largest);
+            let [mut longest, mut taint] = [0.0f32; 2];
+            for first in (0..rows.width).step_by(reach.part) {
+                let mut squares = L::splat(0.0);
+                for (column, count) in chunks((rows.width - first).min(reach.part)) {
+                    let x = read::<L>(rows.input(row, first + column), count).mul(L::splat(unit));
+                    squares = x.fma(x, squares);
+                }
+                let square = squares.tree();
+                longest = if square > longest { square } else { longest };
+                taint += square * 0.0;
+            }
+            let steps = reach.steps(longest.sqrt(), below <= 0.0);
+            *factor = steps * unit;
+            *scales.add(row) = largest / steps + taint;
+            *zeros.add(row) = 0;
+        }
     }
+    factors
 }
 
 impl Kind for Pairs {
     const SIZE: usize = 2;
 
     #[inline(always)]
-    unsafe fn quantize<L: Lanes>(from: *const f32, width: usize, _reach: Reach, to: *mut u8) -> (f32, i32) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            for (column, count) in chunks(width) {
-                read::<L>(from.add(column), count).store_bf16(to.add(2 * column).cast());
-            }
-            for column in (width.next_multiple_of(16)..width.next_multiple_of(64)).step_by(16) {
-                L::splat(0.0).store_bf16(to.add(2 * column).cast());
+    unsafe fn quantize<L: Lanes>(rows: Few, _reach: Reach, scales: *mut f32, zeros: *mut i32) {
+        let width = rows.width;
+        for row in 0..rows.rows {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let to = rows.words(row);
+                for (column, count) in chunks(width) {
+                    read::<L>(rows.input(row, column), count).store_bf16(to.add(2 * column).cast());
+                }
+                for column in (width.next_multiple_of(16)..width.next_multiple_of(64)).step_by(16) {
+                    L::splat(0.0).store_bf16(to.add(2 * column).cast());
+                }
+                *scales.add(row) = 1.0;
+                *zeros.add(row) = 0;
             }
         }
-        (1.0, 0)
     }
 }
 
@@ -223,15 +278,18 @@ impl Kind for Planes {
     const SIZE: usize = Words::SIZE;
 
     #[inline(always)]
-    unsafe fn quantize<L: Lanes>(from: *const f32, width: usize, reach: Reach, to: *mut u8) -> (f32, i32) {
+    unsafe fn quantize<L: Lanes>(rows: Few, reach: Reach, scales: *mut f32, zeros: *mut i32) {
         // SAFETY: the caller's promise.
         unsafe {
-            let (factor, scale) = factor_of_words::<L>(from, width, reach);
-            for (column, count) in chunks(width) {
-                let to = to.add(column);
-                read::<L>(from.add(column), count).mul(factor).store_planes(to, to.add(width.next_multiple_of(64)));
+            let factors = factors_of_words::<L>(rows, reach, scales, zeros);
+            let apart = rows.width.next_multiple_of(64);
+            for (row, factor) in factors.iter().enumerate().take(rows.rows) {
+                let factor = L::splat(*factor);
+                for (column, count) in chunks(rows.width) {
+                    let to = rows.words(row).add(column);
+                    read::<L>(rows.input(row, column), count).mul(factor).store_planes(to, to.add(apart));
+                }
             }
-            (scale, 0)
         }
     }
 }
@@ -241,9 +299,9 @@ impl Kind for FusedPairs {
     const SIZE: usize = Pairs::SIZE;
 
     #[inline(always)]
-    unsafe fn quantize<L: Lanes>(from: *const f32, width: usize, reach: Reach, to: *mut u8) -> (f32, i32) {
+    unsafe fn quantize<L: Lanes>(rows: Few, reach: Reach, scales: *mut f32, zeros: *mut i32) {
         // SAFETY: the caller's promise, handed on.
-        unsafe { Pairs::quantize::<L>(from, width, reach, to) }
+        unsafe { Pairs::quantize::<L>(rows, reach, scales, zeros) }
     }
 }
 
@@ -351,12 +409,16 @@ impl Rows {
         unsafe {
             let words = memory.add(scratch.offset);
             let (scales, zeros) = (words.add(stride * blocks), words.add((stride + 1) * blocks).cast::<i32>());
-            for row in 0..if is_quantized { 0 } else { different } {
-                let from = memory.add(input.offset + row * input.stride);
-                let to = words.add(row * stride).cast();
-                let (scale, zero) = K::quantize::<L>(from, input.width, reach, to);
-                *scales.add(row) = scale;
-                *zeros.add(row) = zero;
+            for first in (0..if is_quantized { 0 } else { different }).step_by(TOGETHER) {
+                let rows = Few {
+                    rows: (different - first).min(TOGETHER),
+                    width: input.width,
+                    from: memory.add(input.offset + first * input.stride),
+                    stride: input.stride,
+                    to: words.add(first * stride).cast(),
+                    row_bytes: stride * 4,
+                };
+                K::quantize::<L>(rows, reach, scales.add(first), zeros.add(first));
             }
             let next = usize::from(input.stride != 0);
             Rows { from: words.cast_const().cast(), row_bytes: stride * 4, scales, zeros, next }

@@ -514,14 +514,21 @@ pub(super) unsafe fn finish<L: Lanes, const R: usize, const P: usize>(
     sums: &[[L; P]; R],
 ) {
     let Layer { addend, output, activation, .. } = *layer;
-    let is_whole = (panel + P) * PANEL <= output.width && addend.is_none();
+    let is_whole = (panel + P) * PANEL <= output.width;
     // SAFETY: the caller's promise.
     unsafe {
         let to = memory.add(output.offset + row * output.stride + panel * PANEL);
-        match activation {
-            Activation::Relu if is_whole => store_activated::<L, R, P>(to, output.stride, Activation::Relu, sums),
-            Activation::Identity if is_whole => {
-                store_activated::<L, R, P>(to, output.stride, Activation::Identity, sums)
+        match (activation, addend) {
+            (Activation::Relu, None) if is_whole => store::<L, R, P>(to, output.stride, Activation::Relu, sums),
+            (Activation::Relu, Some(addend)) if is_whole && L::WIDEST == 4 => {
+                let from = memory.add(addend.offset + row * addend.stride + panel * PANEL);
+                each_row!(r of R: for (p, sum) in sums[r].iter().enumerate() {
+                    let value = L::load(from.add(r * addend.stride + p * PANEL)).add(*sum);
+                    activate_cheaply(Activation::Relu, value).store(to.add(r * output.stride + p * PANEL));
+                });
+            }
+            (Activation::Identity, None) if is_whole => {
+                store::<L, R, P>(to, output.stride, Activation::Identity, sums);
             }
             _ => {
                 // A copy, so that the sums of the other cases need no memory.
@@ -548,7 +555,7 @@ pub(super) unsafe fn finish<L: Lanes, const R: usize, const P: usize>(
 /// # Safety
 /// As [`Tiled::tile`]; `to` is where the tile begins.
 #[inline(always)]
-unsafe fn store_activated<L: Lanes, const R: usize, const P: usize>(
+unsafe fn store<L: Lanes, const R: usize, const P: usize>(
     to: *mut f32,
     stride: usize,
     activation: Activation,
