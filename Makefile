@@ -19,7 +19,8 @@ demo: setup build build/venv/.installed ## The Hillstrom model, scored from Rust
 	$(MAVEN) package -DskipTests
 	tests/demo/run.sh
 
-test: setup rust aarch64 java python readme ## Everything: what CI runs.
+test: setup                          ## Everything: what CI runs. Parts that use one core run beside others.
+	$(MAKE) -j2 --output-sync=target rust aarch64 java python readme
 	@echo "make test: all parts passed"
 
 rust: setup build                    ## Format, lints, unit, promise, command line and ABI tests, documentation, spilled registers.
@@ -40,7 +41,7 @@ EXPORTERS := build/venv-tensorflow/.installed build/venv-paddle/.installed
 
 python: setup build build/venv/.installed $(EXPORTERS) ## The package as pip installs it, parity with PyTorch, ONNX.
 	$(INSTALL)
-	$(PYTHON) -m pytest -q bindings/python/tests
+	$(PYTHON) -m pytest -q -n 2 --dist loadgroup bindings/python/tests
 
 readme: java python                  ## The code blocks of README.md.
 	$(PYTHON) tests/readme.py

@@ -10,6 +10,9 @@ import pytest
 import polyscore
 from polyscore.model import PRECISIONS
 
+# The files of a workload are made once.
+pytestmark = pytest.mark.xdist_group("benches")
+
 BENCHES = pathlib.Path(__file__).resolve().parents[3] / "benches"
 ROW = {"candidates", "engine", "precision", "form", "label", "error", "rounds", "median_us", "p10_us", "p90_us", "p99_us"}
 HEAD = {"about", "date", "note", "command", "commit", "machine", "versions", "workload", "order", "measured", "left_out", "isa"}

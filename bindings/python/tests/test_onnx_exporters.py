@@ -12,6 +12,9 @@ import pytest
 import polyscore
 from polyscore import onnx
 
+# An exporter runs once.
+pytestmark = pytest.mark.xdist_group("exporters")
+
 FOLDER = pathlib.Path(__file__).parent / "exporters"
 BUILD = pathlib.Path(__file__).parents[3] / "build"
 EXPORTERS = {

@@ -24,6 +24,11 @@ ZOO = zoo_onnx.names()
 RATES = ("request", "item", "pair", "scenario")
 
 
+def together(names: Sequence[str]) -> list:
+    """A worker exports a model, which takes most of the time, for all tests of it."""
+    return [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in names]
+
+
 def build(name: str) -> Model:
     return zoo_onnx.build(name) if name in ZOO else thirdparty_models.build(name)
 
@@ -103,7 +108,7 @@ def test_scores_are_not_trivial(name):
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
-@pytest.mark.parametrize("name", THIRDPARTY + ZOO)
+@pytest.mark.parametrize("name", together(THIRDPARTY + ZOO))
 def test_graphs_score_as_pytorch_in_onnx_runtime(exported, name, exporter):
     if (name, exporter) in BROKEN:
         with pytest.raises(ExportError, match=name):
@@ -156,7 +161,7 @@ def largest_difference(model: Model, opened: polyscore.Model, count: int, reques
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
-@pytest.mark.parametrize("name", THIRDPARTY + ZOO)
+@pytest.mark.parametrize("name", together(THIRDPARTY + ZOO))
 def test_converted_graphs_score_as_pytorch(exported, tmp_path, name, exporter):
     if (name, exporter) in BROKEN:
         pytest.skip("ONNX Runtime does not take its graph")
@@ -170,7 +175,7 @@ def test_converted_graphs_score_as_pytorch(exported, tmp_path, name, exporter):
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
-@pytest.mark.parametrize("name", [name for name in THIRDPARTY if name.startswith("golden_")])
+@pytest.mark.parametrize("name", together([name for name in THIRDPARTY if name.startswith("golden_")]))
 def test_golden_sets_score_as_expected(exported, tmp_path, name, exporter):
     """Each of the 512 rows is a request, alone and before its next six."""
     load_file = pytest.importorskip("safetensors.numpy").load_file
