@@ -37,7 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "without prefetches": {"without": "prefetch"},
     "without product tables": {"product_bytes": 0},
     "product tables of 1 GiB": {"product_bytes": engines.PRODUCT_BYTES},
-    "item cache, f32 rows": {"item_bytes": engines.ITEM_BYTES},
+    "item cache, f32 rows": {"item_bytes": engines.ITEM_BYTES, "item_rows": "f32-always"},
     "item cache, f16 rows": {"item_bytes": engines.ITEM_BYTES, "item_rows": "f16"},
     "16 candidates a tile": {"tile": 16},
     "AVX2": {"isa": "avx2"},

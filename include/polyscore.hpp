@@ -438,6 +438,12 @@ class Model {
         if (polyscore_model_info_get(handle_, &info, error.raw()) != POLYSCORE_OK) return error;
         return info;
     }
+    // Writes the model with its dense layers packed: who opens `path` with the same options maps them.
+    Result<void> try_write_packed(const char *path) const noexcept {
+        Error error;
+        polyscore_model_write_packed(handle_, path, error.raw());
+        return Result<void>(error);
+    }
 
 #if POLYSCORE_EXCEPTIONS
     static Model open(const char *path, const Options &options = {}) { return try_open(path, options).take(); }
@@ -448,6 +454,7 @@ class Model {
     std::uint32_t scenario(const char *name) const { return try_scenario(name).take(); }
     std::uint32_t scenario(std::int64_t id) const { return try_scenario(id).take(); }
     polyscore_model_info info() const { return try_info().take(); }
+    void write_packed(const char *path) const { try_write_packed(path).take(); }
     // The plan as a table.
     std::string plan() const { return text(polyscore_model_plan); }
     // The description, a JSON text.

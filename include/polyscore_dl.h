@@ -35,6 +35,7 @@ typedef struct polyscore_api {
     polyscore_status (*model_scenario)(struct polyscore_model *model, uint32_t index, struct polyscore_scenario_info *out, struct polyscore_error *error);
     polyscore_status (*model_find_scenario)(struct polyscore_model *model, const char *name, uint32_t *index, struct polyscore_error *error);
     polyscore_status (*model_find_scenario_id)(struct polyscore_model *model, int64_t id, uint32_t *index, struct polyscore_error *error);
+    polyscore_status (*model_write_packed)(struct polyscore_model *model, const char *path, struct polyscore_error *error);
     polyscore_status (*model_plan)(struct polyscore_model *model, char *buffer, size_t capacity, size_t *length, struct polyscore_error *error);
     polyscore_status (*model_description)(struct polyscore_model *model, char *buffer, size_t capacity, size_t *length, struct polyscore_error *error);
     polyscore_status (*pool_new)(const struct polyscore_pool_options *options, struct polyscore_pool **out, struct polyscore_error *error);
@@ -165,6 +166,12 @@ int polyscore_dl_open(const char *path, polyscore_api *api, char *message, size_
         return -1;
     }
     memcpy(&loaded.model_find_scenario_id, &symbol, sizeof symbol);
+    symbol = dlsym(loaded.library, "polyscore_model_write_packed");
+    if (symbol == NULL) {
+        if (message != NULL && capacity > 0) snprintf(message, capacity, "%s has no polyscore_model_write_packed", path);
+        return -1;
+    }
+    memcpy(&loaded.model_write_packed, &symbol, sizeof symbol);
     symbol = dlsym(loaded.library, "polyscore_model_plan");
     if (symbol == NULL) {
         if (message != NULL && capacity > 0) snprintf(message, capacity, "%s has no polyscore_model_plan", path);

@@ -81,7 +81,7 @@ pub mod description {
 }
 
 pub use error::{Error, ErrorKind, Fault, Subject};
-pub use exec::{Counters, StepValue, TraceCall};
+pub use exec::{Counters, ItemTimes, StepValue, TraceCall};
 pub use format::{
     Description, Dtype, Integer, Mode, Replacement, Tensor, encode as encode_model, write as write_model,
 };

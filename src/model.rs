@@ -1,10 +1,10 @@
 //! A model: one version of a network, open and checked, shared by every thread.
 
 use crate::error::{Error, ErrorKind};
-use crate::exec::{self, ItemCache, KeptValues, Scratch, Sources, StepValue, TraceCall, trace};
+use crate::exec::{self, ItemCache, ItemTimes, KeptValues, Scratch, Sources, StepValue, TraceCall, trace};
 use crate::format::{
-    Description, GoldenColumn, GoldenRequest, GoldenValues, Metadata, Mode, Replacement, Store, StoreOptions, Tensor,
-    TensorId, rewrite,
+    Description, Dtype, GoldenColumn, GoldenRequest, GoldenValues, Metadata, Mode, Replacement, Store, StoreOptions,
+    Tensor, TensorId, is_packed, rewrite,
 };
 use crate::network::{self, Graph, Network, Role};
 use crate::ops::Kernels;
@@ -53,6 +53,9 @@ pub struct OpenOptions {
     /// Bytes for the item cache: what depends on an ad alone, and not on the scenario, is kept across requests under the keys that
     /// calls bring in a column [`crate::ITEM_KEY`]. All scorers of the model share it; it dies with the model. 0: there is none.
     pub item_bytes: usize,
+    /// Whether rows of f32 are kept even where a measurement at open finds that loading them takes longer than computing them;
+    /// else there is no cache then. See [`Model::item_times`].
+    pub item_always: bool,
     /// The type of its rows. With f32 scores have the bits that they have without a cache; shorter rows round the values of every
     /// candidate, with a key or without, and so change scores, by an error that the golden requests are held against.
     pub item_rows: ItemRows,
@@ -75,6 +78,7 @@ impl Default for OpenOptions {
             scenario_bytes: 64 << 20,
             product_bytes: 16 << 20,
             item_bytes: 0,
+            item_always: false,
             item_rows: ItemRows::F32,
         }
     }
@@ -100,7 +104,7 @@ pub struct Footprint {
     pub mapped_bytes: u64,
     /// Bytes copied: whole files in the modes snapshot and copy, and tensors that a mapped file has unaligned.
     pub copied_bytes: u64,
-    /// Bytes of packed dense weights.
+    /// Bytes of packed dense weights, but for those that a file of packed layers holds.
     pub packed_bytes: u64,
     /// Bytes of product tables.
     pub product_bytes: u64,
@@ -177,10 +181,18 @@ impl Source {
         if tile == 0 {
             plan.tile = exec::tile(&Sources { plan: &plan, store, slots: &slots, kept: &kept, items: None })?;
         }
-        let items = plan.items.as_ref().map(|row| ItemCache::new(row, item_bytes)).transpose()?;
+        let sources = Sources { plan: &plan, store, slots: &slots, kept: &kept, items: None };
+        let is_measured = item_rows == ItemRows::F32 && !options.item_always;
+        let item_times = if is_measured { exec::item_times(&sources, item_bytes)? } else { None };
+        let is_slower = item_times.is_some_and(|times| times.load > times.compute);
+        let row = plan.items.as_ref().filter(|_| !is_slower);
+        let items = row.map(|row| ItemCache::new(row, item_bytes)).transpose()?;
         let (description, store) = (Arc::clone(description), Arc::clone(store));
         let roles = roles.clone();
-        Ok(Model { inner: Arc::new(Inner { description, store, roles, plan, slots, kept, items }), golden: None })
+        Ok(Model {
+            inner: Arc::new(Inner { description, store, roles, plan, slots, kept, items, item_times }),
+            golden: None,
+        })
     }
 
     /// The precisions with which the golden scores stay within the bound of `options`.
@@ -218,6 +230,7 @@ pub(crate) struct Inner {
     slots: Vec<Slot>,
     kept: KeptValues,
     items: Option<ItemCache>,
+    item_times: Option<ItemTimes>,
 }
 
 impl Inner {
@@ -336,8 +349,8 @@ impl Model {
         Source::of(self.inner.store.replaced(replacements)?, options)?.model(options)
     }
 
-    /// Writes the tensors of the model, replaced ones too, as the one file `path`: under a temporary name in the same folder,
-    /// synced, then renamed. `description`, if it is given, takes the place of the model's; `texts` are added to the other
+    /// Writes the tensors of the model, replaced ones too, packed layers left out, as the one file `path`: under a temporary name in
+    /// the same folder, synced, then renamed. `description`, if it is given, takes the place of the model's; `texts` are added to the other
     /// metadata. `check` is given the complete file under its temporary name, and has the last word on it.
     ///
     /// # Errors
@@ -350,12 +363,49 @@ impl Model {
         texts: &BTreeMap<String, String>,
         check: impl FnOnce(&Path) -> Result<(), E>,
     ) -> Result<(), E> {
-        let store = &self.inner.store;
-        let mut others = store.metadata().clone();
+        let mut others = self.metadata().clone();
         others.extend(texts.clone());
-        let metadata = Metadata { description: description.unwrap_or(store.description_json()), others: &others };
-        let tensors: Vec<Tensor<'_>> = store.tensors().map(|(_, tensor)| tensor).collect();
-        rewrite(path.as_ref(), &metadata, &tensors, |temporary| {
+        let metadata = Metadata { description: description.unwrap_or(self.description_json()), others: &others };
+        self.write_with(path.as_ref(), &metadata, &[], check)
+    }
+
+    /// As [`Model::write`], and with every dense layer as this model reads it: who opens the file with the same options, and product
+    /// tables that are made of the same fields, maps these layers and packs nothing. With other options they are not
+    /// read. On CPUs with tile registers the two planes of int12 and int16 are still made at open. Tensors begin at multiples
+    /// of 64 bytes.
+    ///
+    /// # Errors
+    /// As [`Model::write`].
+    pub fn write_packed<E: From<Error>>(
+        &self,
+        path: impl AsRef<Path>,
+        check: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let layers = self.plan().packed();
+        let shapes: Vec<[usize; 1]> = layers.values().map(|bytes| [bytes.len()]).collect();
+        let tensor = |((name, bytes), shape)| Tensor { name, dtype: Dtype::U8, shape, bytes };
+        let packed: Vec<Tensor<'_>> = layers
+            .iter()
+            .map(|(name, bytes)| (*name, &**bytes))
+            .zip(shapes.iter().map(|shape| &shape[..]))
+            .map(tensor)
+            .collect();
+        let metadata = Metadata { description: self.description_json(), others: self.metadata() };
+        self.write_with(path.as_ref(), &metadata, &packed, check)
+    }
+
+    /// The tensors of the model without packed layers, and these.
+    fn write_with<E: From<Error>>(
+        &self,
+        path: &Path,
+        metadata: &Metadata<'_>,
+        packed: &[Tensor<'_>],
+        check: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let store = &self.inner.store;
+        let own = store.tensors().map(|(_, tensor)| tensor).filter(|tensor| !is_packed(tensor.name));
+        let tensors: Vec<Tensor<'_>> = own.chain(packed.iter().copied()).collect();
+        rewrite(path, metadata, &tensors, |temporary| {
             store.check_unchanged()?;
             check(temporary)
         })
@@ -413,6 +463,13 @@ impl Model {
             scenario_bytes: kept.scenario_bytes() as u64,
             scratch_bytes: Scratch::bytes(&self.inner.sources()) as u64,
         }
+    }
+
+    /// What a measurement at open found of the item cache: it is there if loading a row is not slower than computing it. `None` if
+    /// none was asked for, or nothing is left to decide: [`OpenOptions::item_always`], and rows of shorter types, which
+    /// change scores.
+    pub fn item_times(&self) -> Option<ItemTimes> {
+        self.inner.item_times
     }
 
     /// How many scenarios' values are kept: all of them by the model, or as many by each scorer.

@@ -45,7 +45,7 @@ const REQUEST: &str = r#"{"scenario": "Web", "request": {"recency": 2, "history_
 fn help_explains_every_verb() {
     let (code, out, _) = run(&["--help"], "");
     assert_eq!(code, 0);
-    for word in ["inspect", "check", "score", "bench", "diff", "quantize", "Examples:", "\"candidates\""] {
+    for word in ["inspect", "check", "score", "bench", "diff", "quantize", "pack", "Examples:", "\"candidates\""] {
         assert!(out.contains(word), "--help does not say {word}");
     }
     for verb in ["inspect", "check", "score", "bench", "diff"] {
@@ -294,4 +294,29 @@ fn bench_measures_and_counts_no_allocation() {
     assert!(code == 0 && value["measured"][0]["allocations"].as_u64() > Some(0), "{out}");
     assert_eq!(run(&["bench", path(&model), "--threads", "2", "--pin", "0"], "").0, 2);
     assert!(run(&["bench", path(&model), "--threads", "257"], "").2.contains("threads: is 257, not 1 to 256"));
+}
+
+#[test]
+fn pack_writes_a_file_whose_layers_are_mapped() {
+    let (model, folder) = (hillstrom(), folder());
+    let (out, requests) = (folder.join("packed.safetensors"), model.with_extension("requests.jsonl"));
+    for precision in [&[][..], &["--precision", "int16"]] {
+        let (code, told, error) = run(&[&["pack", path(&model), path(&out)], precision].concat(), "");
+        assert_eq!(code, 0, "{error}");
+        assert!(told.contains(" layers packed: "), "{told}");
+        let of = |verb: &str, model: &Path, last: &str| {
+            let (code, text, error) = run(&[&[verb, path(model), last], precision].concat(), "");
+            assert_eq!(code, 0, "{error}");
+            text
+        };
+        let packed_bytes = |model: &Path| {
+            let told: Value = serde_json::from_str(&of("inspect", model, "--json")).expect("JSON");
+            told["bytes"]["packed"].as_u64().expect("bytes")
+        };
+        assert!(packed_bytes(&out) * 3 < packed_bytes(&model), "{} {}", packed_bytes(&out), packed_bytes(&model));
+        assert_eq!(of("score", &out, path(&requests)), of("score", &model, path(&requests)));
+    }
+    let (code, _, error) = run(&["pack", path(&model), "no-such-folder/packed.safetensors"], "");
+    assert_eq!(code, 1);
+    assert!(error.contains("packed.safetensors"), "{error}");
 }

@@ -9,7 +9,7 @@ const POOL: usize = 40;
 const SCENARIOS: [u32; 2] = [1, 0];
 
 fn open(zoo: &zoo::Zoo, item_bytes: usize, item_rows: ItemRows) -> Model {
-    zoo.open(&OpenOptions { item_bytes, item_rows, max_error: Some(1.0), ..OpenOptions::default() })
+    zoo.open(&OpenOptions { item_bytes, item_rows, item_always: true, max_error: Some(1.0), ..OpenOptions::default() })
 }
 
 /// The scores of all tasks in all three calls, by a scorer that may have a request already.
@@ -49,7 +49,7 @@ fn exact_rows_give_the_bits_of_no_cache() {
     for zoo in zoo::all() {
         let expected = zoo.open(&OpenOptions::default());
         let tasks = expected.description().tasks.len();
-        let usual = OpenOptions { item_bytes: 1 << 20, ..OpenOptions::default() };
+        let usual = OpenOptions { item_bytes: 1 << 20, item_always: true, ..OpenOptions::default() };
         let others = [
             usual.clone(),
             OpenOptions { tile: 3, split: false, ..usual.clone() },
@@ -232,4 +232,34 @@ fn keys_that_break_a_rule_are_refused() {
         assert_eq!(fault.kind, ErrorKind::ColumnSide);
         assert!(out.iter().all(|score| *score == 0.0));
     }
+}
+
+#[test]
+fn rows_are_kept_where_loading_them_is_not_slower() {
+    let mut decided = [0, 0];
+    for zoo in zoo::all() {
+        let options = OpenOptions { item_bytes: 1 << 20, ..OpenOptions::default() };
+        let model = zoo.open(&options);
+        let always = zoo.open(&OpenOptions { item_always: true, ..options });
+        assert_eq!(always.item_times(), None);
+        let Some(times) = model.item_times() else {
+            assert_eq!(model.footprint().item_bytes, always.footprint().item_bytes, "{}: no room to measure", zoo.name);
+            continue;
+        };
+        let is_kept = times.load <= times.compute;
+        decided[usize::from(is_kept)] += 1;
+        let expected = if is_kept { always.footprint().item_bytes } else { 0 };
+        assert_eq!(model.footprint().item_bytes, expected, "{}: {times:?}", zoo.name);
+        // Keys are taken all the same.
+        let tasks = model.description().tasks.len();
+        let [mut scorer, mut kept] = [&model, &always].map(|model| model.scorer().expect("a scorer"));
+        for (request, keys) in requests(&model, 5) {
+            let [found, expected] = [&mut scorer, &mut kept].map(|scorer| scores(scorer, &request, Some(&keys), tasks));
+            assert_eq!(bits(&found), bits(&expected), "{}", zoo.name);
+        }
+        let counters = scorer.counters();
+        assert_eq!(counters.item_hits + counters.item_misses > 0, is_kept, "{}", zoo.name);
+    }
+    assert!(decided.iter().sum::<usize>() > 20, "{decided:?}");
+    println!("no cache for {} models, one for {}", decided[0], decided[1]);
 }

@@ -1,8 +1,10 @@
 //! Choices between plans that give the same scores, by measurement at open.
 
+use super::items::ItemCache;
 use super::run::{Scratch, Sources};
 use crate::error::Error;
-use crate::plan::TILES;
+use crate::ops::{Operation, Picked};
+use crate::plan::{Stage, TILES};
 use std::time::{Duration, Instant};
 
 /// Sizes that are tried, and how often, in turns; the least time counts.
@@ -47,3 +49,56 @@ pub fn tile(sources: &Sources<'_>) -> Result<usize, Error> {
     }
     Ok(chosen.0)
 }
+
+/// Bytes of the cache that loads are timed with: more than the caches next to a core, so that rows come from further away.
+const SAMPLE: usize = 8 << 20;
+
+/// What the item's share of a candidate takes, by a measurement at open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ItemTimes {
+    /// From an item cache.
+    pub load: Duration,
+    /// Without one. Rows of tables are taken to cost what a load of as many cache lines does.
+    pub compute: Duration,
+}
+
+/// How long the rows of an item cache of `budget` bytes take; `None` if it has room for fewer than a tile.
+///
+/// # Errors
+/// `OutOfMemory` if a scorer, or a cache to measure with, cannot be reserved.
+pub fn item_times(sources: &Sources<'_>, budget: usize) -> Result<Option<ItemTimes>, Error> {
+    let plan = sources.plan;
+    let Some(row) = &plan.items else { return Ok(None) };
+    let rows = plan.tile;
+    let cache = ItemCache::new(row, budget.min(SAMPLE))?;
+    if cache.rows() < rows {
+        return Ok(None);
+    }
+    let mut scratch = Scratch::new(sources)?;
+    let bytes = vec![0; row.bytes];
+    // What is left out of a full set is computed, as in use.
+    let keys: Vec<i64> = (0..cache.rows() as i64 / 2).collect();
+    keys.iter().for_each(|key| cache.keep(*key, cache.tick(), &bytes));
+    let mut ordered = vec![0; rows];
+    let [mut load, mut compute] = [Duration::MAX; 2];
+    for turn in 0..TURNS {
+        // Far from each other and from those of the turn before.
+        let shown: Vec<i64> = (0..rows).map(|place| keys[(place * TURNS + turn) * 7919 % keys.len()]).collect();
+        let start = Instant::now();
+        scratch.load_known(plan, &cache, &shown, cache.tick(), Picked::From(0), rows, &mut ordered);
+        load = start.elapsed().min(load);
+        let start = Instant::now();
+        scratch.compute_stage(sources, Stage::Item, false, rows);
+        compute = start.elapsed().min(compute);
+    }
+    let gathered = plan.range(Stage::Item, false).map(|place| match &plan.step(place).operation {
+        Operation::Gather(gather) => gather.element.row_bytes(gather.output.width).div_ceil(LINE),
+        _ => 0,
+    });
+    let share = gathered.sum::<usize>() as f64 / row.bytes.div_ceil(LINE) as f64;
+    let [load, compute] = [load, compute + load.mul_f64(share)].map(|time| time / rows as u32);
+    Ok(Some(ItemTimes { load, compute }))
+}
+
+/// Bytes of a cache line.
+const LINE: usize = 64;

@@ -8,7 +8,7 @@ mod items;
 mod run;
 mod trace;
 
-pub use calibrate::tile;
+pub use calibrate::{ItemTimes, item_times, tile};
 pub use crew::Crew;
 pub use fold::KeptValues;
 pub use items::ItemCache;

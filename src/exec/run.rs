@@ -408,14 +408,19 @@ impl Scratch {
     /// Computes `rows` candidates of what is in memory: the steps that read no columns, for all tasks.
     pub fn compute(&mut self, sources: &Sources<'_>, rows: usize) {
         for (stage, is_scenario_bound) in [(Stage::Item, false), (Stage::Candidate, false), (Stage::Candidate, true)] {
-            let mut place = sources.plan.range(stage, is_scenario_bound);
-            while !place.is_empty() {
-                let reads = |place: &usize| sources.plan.step(*place).operation.reads_columns();
-                let end = place.clone().find(reads).unwrap_or(place.end);
-                let steps = place.start..end;
-                self.run_steps(sources, stage, steps, Tasks::MAX, &[], Picked::From(0), rows);
-                place.start = place.end.min(end + 1);
-            }
+            self.compute_stage(sources, stage, is_scenario_bound, rows);
+        }
+    }
+
+    /// Those of one stage.
+    pub(super) fn compute_stage(&mut self, sources: &Sources<'_>, stage: Stage, is_scenario_bound: bool, rows: usize) {
+        let mut place = sources.plan.range(stage, is_scenario_bound);
+        while !place.is_empty() {
+            let reads = |place: &usize| sources.plan.step(*place).operation.reads_columns();
+            let end = place.clone().find(reads).unwrap_or(place.end);
+            let steps = place.start..end;
+            self.run_steps(sources, stage, steps, Tasks::MAX, &[], Picked::From(0), rows);
+            place.start = place.end.min(end + 1);
         }
     }
 
@@ -434,42 +439,13 @@ impl Scratch {
         rows: usize,
         ordered: &'a mut [u32],
     ) -> Picked<'a> {
-        let Some(row) = &sources.plan.items else { return picked };
+        if sources.plan.items.is_none() {
+            return picked;
+        }
         let known = sources.items.zip(self.bound.item_keys(columns));
         let now = known.map_or(0, |(cache, _)| cache.tick());
-        let (mut unknown, mut end) = (0, rows);
-        if let Some((cache, keys)) = known {
-            let kernels = sources.plan.kernels;
-            let memory = &mut self.memory[self.base..];
-            for row in 0..rows.min(SETS_AHEAD) {
-                cache.prefetch(kernels, keys[picked.place(row)]);
-            }
-            let find = |row: usize| match keys[picked.place(row)] {
-                NO_KEY => None,
-                key => cache.find(key, now),
-            };
-            let mut next = find(0);
-            for place in 0..rows {
-                if place + SETS_AHEAD < rows {
-                    cache.prefetch(kernels, keys[picked.place(place + SETS_AHEAD)]);
-                }
-                let found = std::mem::replace(&mut next, if place + 1 < rows { find(place + 1) } else { None });
-                let candidate = picked.place(place);
-                if let Some(found) = found {
-                    end -= 1;
-                    ordered[end] = candidate as u32;
-                    let next = next.as_ref().map_or(&[][..], Found::bytes);
-                    row.decode(kernels, found.bytes(), next, memory, end);
-                } else {
-                    ordered[unknown] = candidate as u32;
-                    unknown += 1;
-                    self.counters.item_misses += u64::from(keys[candidate] != NO_KEY);
-                }
-            }
-            self.counters.item_hits += (rows - unknown) as u64;
-        } else {
-            unknown = rows;
-        }
+        let unknown =
+            known.map_or(rows, |(cache, keys)| self.load_known(sources.plan, cache, keys, now, picked, rows, ordered));
         let (these, picked) = match &ordered[..] {
             ordered if unknown < rows => (Picked::These(&ordered[..unknown]), Picked::These(&ordered[..rows])),
             _ => (picked, picked),
@@ -485,6 +461,52 @@ impl Scratch {
             }
         }
         picked
+    }
+
+    /// Brings the rows that the cache has into memory, from the last row of the tile on. `ordered` gets the candidates in the
+    /// order of their rows, those first that it does not have; returns how many these are.
+    #[expect(clippy::too_many_arguments, reason = "a tile, the cache, and where both go")]
+    pub(super) fn load_known(
+        &mut self,
+        plan: &Plan,
+        cache: &ItemCache,
+        keys: &[i64],
+        now: u64,
+        picked: Picked<'_>,
+        rows: usize,
+        ordered: &mut [u32],
+    ) -> usize {
+        let Some(row) = &plan.items else { return rows };
+        let kernels = plan.kernels;
+        let memory = &mut self.memory[self.base..];
+        for row in 0..rows.min(SETS_AHEAD) {
+            cache.prefetch(kernels, keys[picked.place(row)]);
+        }
+        let find = |row: usize| match keys[picked.place(row)] {
+            NO_KEY => None,
+            key => cache.find(key, now),
+        };
+        let (mut unknown, mut end) = (0, rows);
+        let mut next = find(0);
+        for place in 0..rows {
+            if place + SETS_AHEAD < rows {
+                cache.prefetch(kernels, keys[picked.place(place + SETS_AHEAD)]);
+            }
+            let found = std::mem::replace(&mut next, if place + 1 < rows { find(place + 1) } else { None });
+            let candidate = picked.place(place);
+            if let Some(found) = found {
+                end -= 1;
+                ordered[end] = candidate as u32;
+                let next = next.as_ref().map_or(&[][..], Found::bytes);
+                row.decode(kernels, found.bytes(), next, memory, end);
+            } else {
+                ordered[unknown] = candidate as u32;
+                unknown += 1;
+                self.counters.item_misses += u64::from(keys[candidate] != NO_KEY);
+            }
+        }
+        self.counters.item_hits += (rows - unknown) as u64;
+        unknown
     }
 
     /// Rounds the values of the item of row `row` of a tile as a cache would; leaves what it would keep in `self.item`, for

@@ -11,6 +11,12 @@
 //! Tables may be I8 or U8 (int4, two a byte), weights of dense layers I8 or I16, with a companion `<name>.scale`, F32: what
 //! the integers of each row of a table, or of each output of a layer, are multiplied by. `scale.rs` has the rules.
 //!
+//! # Packed layers
+//!
+//! Names `packed.` with 16 hexadecimal digits are reserved: U8, a dense layer as kernels read it, so that it is mapped and not made at
+//! open. The digits are a hash of all that it is made of (weights, norms, columns, type), so that one that does not belong to
+//! the weights of the file is never read. A file without them works too.
+//!
 //! # Alignment and padding
 //!
 //! Tables are read where they lie in the file, so each tensor should begin at a multiple of 64 bytes. safetensors
@@ -42,6 +48,6 @@ pub use golden::{GoldenColumn, GoldenRequest, GoldenValues};
 pub use map::Mode;
 pub use replace::Replacement;
 pub use scale::Integer;
-pub use store::{Store, StoreOptions};
+pub use store::{Store, StoreOptions, is_packed, packed_name};
 pub use tensor::{Dtype, Tensor, TensorId};
 pub use write::{Metadata, encode, rewrite, write};

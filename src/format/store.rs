@@ -32,6 +32,43 @@ const SHARD_SUFFIX: &str = ".safetensors";
 /// Buffers of batch norms that scoring never reads.
 const UNREAD_SUFFIX: &str = ".num_batches_tracked";
 
+/// What the names of tensors begin with that hold a dense layer as kernels read it; 16 hexadecimal digits follow.
+const PACKED_PREFIX: &str = "packed.";
+
+/// The name of the tensor that holds what `hash` was made of, as kernels read it.
+pub fn packed_name(hash: u64) -> String {
+    format!("{PACKED_PREFIX}{hash:016x}")
+}
+
+/// Whether a tensor is no weight of training, but what [`packed_name`] names.
+pub fn is_packed(name: &str) -> bool {
+    name.strip_prefix(PACKED_PREFIX)
+        .is_some_and(|rest| rest.len() == 16 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// The bytes of a tensor, and what holds them.
+struct Shared {
+    owner: Owner,
+    range: Range<usize>,
+}
+
+enum Owner {
+    Map(Arc<Map>),
+    Copy(Arc<AlignedBytes>),
+    Replacement(Arc<Replacement>),
+}
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        let all = match &self.owner {
+            Owner::Map(map) => map.bytes(),
+            Owner::Copy(copy) => copy.as_slice(),
+            Owner::Replacement(replacement) => &replacement.bytes,
+        };
+        &all[self.range.clone()]
+    }
+}
+
 /// How to open a [`Store`].
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
@@ -214,6 +251,22 @@ impl Store {
         self.tensor(TensorId(number as u32)).bytes
     }
 
+    /// The bytes of a tensor; the file stays as long as they do.
+    ///
+    /// # Panics
+    /// If the id comes from another store.
+    pub fn shared(&self, id: TensorId) -> Arc<dyn AsRef<[u8]> + Send + Sync> {
+        let whole = 0..self.tensor(id).bytes.len();
+        let (owner, range) = match &self.tensors[id.index()].place {
+            Place::Map(map, range) => (Owner::Map(Arc::clone(&self.maps[*map])), range.clone()),
+            Place::Copy(copy) => (Owner::Copy(Arc::clone(&self.copies[*copy])), whole),
+            Place::Replacement(replacement) => {
+                (Owner::Replacement(Arc::clone(&self.replacements[*replacement])), whole)
+            }
+        };
+        Arc::new(Shared { owner, range })
+    }
+
     /// All tensors in file order, padding left out.
     pub fn tensors(&self) -> impl Iterator<Item = (TensorId, Tensor<'_>)> {
         (0..self.tensors.len() as u32).map(|number| (TensorId(number), self.tensor(TensorId(number))))
@@ -252,7 +305,8 @@ impl Store {
         Ok(id)
     }
 
-    /// Refuses a tensor that is not among the `claimed` ones. Names that end in `.num_batches_tracked` may stay.
+    /// Refuses a tensor that is not among the `claimed` ones. Names that end in `.num_batches_tracked` may stay, and so may packed
+    /// layers: which of them are read depends on how the model is opened.
     ///
     /// # Errors
     /// `Tensor`, for the first in file order.
@@ -261,8 +315,8 @@ impl Store {
         for id in claimed {
             known[id.index()] = true;
         }
-        let strange =
-            self.tensors.iter().zip(known).find(|(stored, known)| !known && !stored.name.ends_with(UNREAD_SUFFIX));
+        let may_stay = |name: &str| name.ends_with(UNREAD_SUFFIX) || is_packed(name);
+        let strange = self.tensors.iter().zip(known).find(|(stored, known)| !known && !may_stay(&stored.name));
         match strange {
             None => Ok(()),
             Some((stored, _)) => {

@@ -1,7 +1,7 @@
 //! The kernel sets, listed once, and the checked way to call them.
 
 use super::functions::is_cheap;
-use super::panels::{Element, OutOfMemory, Panels, Weight};
+use super::panels::{Element, OutOfMemory, Panels, SharedBytes, Unfit, Weight};
 use super::{
     Activation, Attend, Combine, Dense, Generated, MatMul, Places, Pooling, Reduce, Span, Start, Table, amx, avx2,
     avx512, neon, scalar, select, wide,
@@ -212,6 +212,19 @@ impl Kernels {
         bias: Option<&[f32]>,
     ) -> Result<Panels, OutOfMemory> {
         self.complete(Panels::pack_integers(weight_type, depth, columns, integer, scales, bias)?)
+    }
+
+    /// Panels that a file holds, as this set reads them: see [`Panels::of`].
+    ///
+    /// # Errors
+    /// See [`Unfit`].
+    pub fn packed(
+        &self,
+        weight_type: Weight,
+        [depth, columns]: [usize; 2],
+        bytes: SharedBytes,
+    ) -> Result<Panels, Unfit> {
+        self.complete(Panels::of(weight_type, depth, columns, bytes)?).map_err(Unfit::OutOfMemory)
     }
 
     fn complete(&self, mut panels: Panels) -> Result<Panels, OutOfMemory> {

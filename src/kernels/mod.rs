@@ -35,7 +35,7 @@ mod wide;
 
 pub use dots::Reach;
 pub use list::Kernels;
-pub use panels::{Element, Panels, Weight};
+pub use panels::{Element, Panels, Unfit, Weight};
 pub use places::Places;
 pub use rare::Rare;
 

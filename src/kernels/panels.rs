@@ -3,10 +3,14 @@
 //! A panel is 16 outputs wide: for each `k`, 16 consecutive weights; where several inputs of an output lie together, for each
 //! such group 16 consecutive groups, and what the last has too many is zero. Panels follow each other; the outputs that the last
 //! one has too many are zero. Each panel begins at a multiple of 64 bytes.
+//!
+//! This is so on every instruction set, so that a file may hold the panels of a layer: [`Panels::to_bytes`] is all that was computed
+//! for them, and [`Panels::of`] reads the weights where they lie.
 
 use super::dots::{self, Reach};
 use half::{bf16, f16};
 use std::fmt;
+use std::sync::Arc;
 
 /// The type of stored tensors and table rows, which are widened to f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +72,85 @@ impl fmt::Display for OutOfMemory {
     }
 }
 
+/// Why bytes are not the panels of a layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    OutOfMemory(OutOfMemory),
+    /// Not as many as the layer needs.
+    Length {
+        bytes: usize,
+        needed: usize,
+    },
+    /// A weight, a bias or a scale is not finite, or an integer beyond its type.
+    Number,
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unfit::OutOfMemory(error) => error.fmt(f),
+            Unfit::Length { bytes, needed } => write!(f, "has {bytes} bytes, the packed layer needs {needed}"),
+            Unfit::Number => f.write_str("has a number that no packed layer has"),
+        }
+    }
+}
+
+/// Bytes that somebody else holds, at an address that does not change.
+pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// Whole cache lines.
+enum Lines {
+    Own(Vec<Line>),
+    /// The first of the bytes, at a multiple of 64.
+    Shared(SharedBytes, usize),
+}
+
+impl Lines {
+    /// Zeros.
+    fn zeros(count: usize) -> Option<Self> {
+        let mut lines = Vec::new();
+        reserve(&mut lines, count, Line([0; 64]))?;
+        Some(Lines::Own(lines))
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Lines::Own(lines) => lines.len(),
+            Lines::Shared(_, count) => *count,
+        }
+    }
+
+    fn line(&self, number: usize) -> &[u8; 64] {
+        match self {
+            Lines::Own(lines) => &lines[number].0,
+            Lines::Shared(bytes, _) => &(**bytes).as_ref().as_chunks().0[number],
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &[u8; 64]> {
+        let (own, shared) = match self {
+            Lines::Own(lines) => (&lines[..], &[][..]),
+            Lines::Shared(bytes, count) => (&[][..], &(**bytes).as_ref().as_chunks().0[..*count]),
+        };
+        own.iter().map(|line| &line.0).chain(shared)
+    }
+
+    fn start(&self) -> *const u8 {
+        match self {
+            Lines::Own(lines) => lines.as_ptr().cast(),
+            Lines::Shared(bytes, _) => (**bytes).as_ref().as_ptr(),
+        }
+    }
+
+    /// Bytes that are nobody else's.
+    fn own_bytes(&self) -> usize {
+        match self {
+            Lines::Own(lines) => size_of_val(lines.as_slice()),
+            Lines::Shared(..) => 0,
+        }
+    }
+}
+
 /// The type of the weights of a dense layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weight {
@@ -106,6 +189,21 @@ impl Weight {
         }
     }
 
+    /// Whether a line may be part of panels: floats are finite, integers within [`Weight::largest`].
+    fn holds(self, line: &[u8; 64]) -> bool {
+        let largest = self.largest().unsigned_abs();
+        match self {
+            Weight::F32 => line.as_chunks().0.iter().all(|bytes| f32::from_le_bytes(*bytes).is_finite()),
+            Weight::F16 => line.as_chunks().0.iter().all(|bytes| f16::from_le_bytes(*bytes).is_finite()),
+            Weight::Bf16 => line.as_chunks().0.iter().all(|bytes| bf16::from_le_bytes(*bytes).is_finite()),
+            Weight::Int12 | Weight::Int16 => {
+                let words = line.as_chunks().0.iter();
+                words.fold(true, |fits, word| fits & (u32::from(i16::from_le_bytes(*word).unsigned_abs()) <= largest))
+            }
+            Weight::Int8 => line.iter().fold(true, |fits, byte| fits & (*byte != i8::MIN as u8)),
+        }
+    }
+
     /// f32 of scratch that a dense layer of `depth` inputs needs for `rows` rows.
     pub fn scratch(self, depth: usize, rows: usize) -> usize {
         match self {
@@ -129,7 +227,7 @@ pub struct Panels {
     weight_type: Weight,
     depth: usize,
     columns: usize,
-    weights: Vec<Line>,
+    weights: Lines,
     planes: Vec<Line>,
     bias: Vec<f32>,
     /// Of each output, as long as the bias: what an integer stands for. Ones for floats.
@@ -151,7 +249,7 @@ impl Panels {
         weight: impl Fn(usize, usize) -> f32,
         bias: Option<&[f32]>,
     ) -> Result<Self, OutOfMemory> {
-        let mut panels = Self::empty(weight_type, depth, columns, bias)?;
+        let mut panels = Self::zeros(weight_type, depth, columns, bias)?;
         let steps = f64::from(weight_type.largest());
         for column in 0..columns {
             if steps > 0.0 {
@@ -170,6 +268,7 @@ impl Panels {
                 }
             }
         }
+        panels.measure();
         Ok(panels)
     }
 
@@ -186,70 +285,148 @@ impl Panels {
         scales: &[f32],
         bias: Option<&[f32]>,
     ) -> Result<Self, OutOfMemory> {
-        let mut panels = Self::empty(weight_type, depth, columns, bias)?;
+        let mut panels = Self::zeros(weight_type, depth, columns, bias)?;
         for (column, scale) in (0..columns).zip(scales) {
             panels.set_integers(column, |k| integer(column, k), *scale);
         }
+        panels.measure();
         Ok(panels)
     }
 
-    /// Zeros.
-    fn empty(weight_type: Weight, depth: usize, columns: usize, bias: Option<&[f32]>) -> Result<Self, OutOfMemory> {
-        let padded = columns.next_multiple_of(PANEL);
-        let mut panels = Self {
-            weight_type,
-            depth,
-            columns,
-            weights: Vec::new(),
-            planes: Vec::new(),
-            bias: Vec::new(),
-            scales: Vec::new(),
-            totals: Vec::new(),
-            reach: Reach::NONE,
+    /// The panels that [`Panels::to_bytes`] gave, read where they are if that is a multiple of 64 bytes, else from a copy.
+    ///
+    /// # Errors
+    /// See [`Unfit`].
+    pub fn of(weight_type: Weight, depth: usize, columns: usize, bytes: SharedBytes) -> Result<Self, Unfit> {
+        let mut panels = Self::empty(weight_type, depth, columns).map_err(Unfit::OutOfMemory)?;
+        let (count, padded) = (panels.lines(), panels.bias.len());
+        let given = (*bytes).as_ref();
+        let needed = count * 64 + panels.numbers() * padded * size_of::<f32>();
+        if given.len() != needed {
+            return Err(Unfit::Length { bytes: given.len(), needed });
+        }
+        let (lines, numbers) = given.split_at(count * 64);
+        let numbers = numbers.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+        for (to, number) in panels.bias.iter_mut().chain(&mut panels.scales).zip(numbers) {
+            *to = number;
+        }
+        panels.weights = if lines.as_ptr().addr().is_multiple_of(size_of::<Line>()) {
+            Lines::Shared(bytes, count)
+        } else {
+            let copy: Vec<Line> = lines.as_chunks().0.iter().map(|line| Line(*line)).collect();
+            Lines::Own(copy)
         };
-        let lines = panels.panel_bytes() / 64 * (padded / PANEL);
-        let out_of_memory = OutOfMemory { bytes: lines * 64 + padded * 12 };
-        reserve(&mut panels.weights, lines, Line([0; 64])).ok_or(out_of_memory)?;
-        reserve(&mut panels.bias, padded, 0.0).ok_or(out_of_memory)?;
-        reserve(&mut panels.scales, padded, 1.0).ok_or(out_of_memory)?;
-        reserve(&mut panels.totals, padded, 0).ok_or(out_of_memory)?;
+        let is_finite = panels.bias.iter().chain(&panels.scales).all(|number| number.is_finite());
+        if is_finite && panels.weights.all().all(|line| weight_type.holds(line)) {
+            panels.measure();
+            Ok(panels)
+        } else {
+            Err(Unfit::Number)
+        }
+    }
+
+    /// Weights, bias and, of integers, scales: all that is not made of them at open.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let scales = if self.numbers() > 1 { &self.scales[..] } else { &[] };
+        let numbers = self.bias.iter().chain(scales).flat_map(|number| number.to_le_bytes());
+        self.weights.all().flatten().copied().chain(numbers).collect()
+    }
+
+    /// How many f32 go with each output.
+    fn numbers(&self) -> usize {
+        if self.weight_type.largest() > 0 { 2 } else { 1 }
+    }
+
+    fn lines(&self) -> usize {
+        self.panel_bytes() / 64 * (self.bias.len() / PANEL)
+    }
+
+    /// Zeros.
+    fn zeros(weight_type: Weight, depth: usize, columns: usize, bias: Option<&[f32]>) -> Result<Self, OutOfMemory> {
+        let mut panels = Self::empty(weight_type, depth, columns)?;
+        let lines = panels.lines();
+        panels.weights = Lines::zeros(lines).ok_or(OutOfMemory { bytes: lines * 64 })?;
         for (bias, given) in panels.bias.iter_mut().zip(bias.unwrap_or_default()) {
             *bias = *given;
         }
         Ok(panels)
     }
 
-    /// Sets the integers of an output, and the reach of its inputs so that no sum passes 32 bits before it is carried.
+    /// Without weights.
+    fn empty(weight_type: Weight, depth: usize, columns: usize) -> Result<Self, OutOfMemory> {
+        let padded = columns.next_multiple_of(PANEL);
+        let mut panels = Self {
+            weight_type,
+            depth,
+            columns,
+            weights: Lines::Own(Vec::new()),
+            planes: Vec::new(),
+            bias: Vec::new(),
+            scales: Vec::new(),
+            totals: Vec::new(),
+            reach: Reach::NONE,
+        };
+        let out_of_memory = OutOfMemory { bytes: padded * 12 };
+        reserve(&mut panels.bias, padded, 0.0).ok_or(out_of_memory)?;
+        reserve(&mut panels.scales, padded, 1.0).ok_or(out_of_memory)?;
+        reserve(&mut panels.totals, padded, 0).ok_or(out_of_memory)?;
+        Ok(panels)
+    }
+
     fn set_integers(&mut self, column: usize, integer: impl Fn(usize) -> i32, scale: f32) {
-        let part = self.part();
-        // The squares of a part, below 0 and above, and the most of any.
-        let (mut total, mut squares, [mut norm, mut norm_of_sign]) = (0i64, [0u64; 2], [0u64; 2]);
         for k in 0..self.depth {
-            let integer = integer(k);
-            total += i64::from(integer);
-            if k % part == 0 {
-                squares = [0; 2];
-            }
-            let [below, above] = &mut squares;
-            *(if integer < 0 { &mut *below } else { &mut *above }) += u64::from(integer.unsigned_abs()).pow(2);
-            norm = norm.max(*below + *above);
-            norm_of_sign = norm_of_sign.max(*below).max(*above);
             match self.weight_type {
-                Weight::Int8 => self.set(column, k, (integer as i8).to_ne_bytes()),
-                _ => self.set(column, k, (integer as i16).to_ne_bytes()),
+                Weight::Int8 => self.set(column, k, (integer(k) as i8).to_ne_bytes()),
+                _ => self.set(column, k, (integer(k) as i16).to_ne_bytes()),
             }
         }
         self.scales[column] = scale;
-        self.totals[column] = total as i32;
-        if self.weight_type != Weight::Int8 {
-            let reach = Reach::of(part, (norm as f64).sqrt(), (norm_of_sign as f64).sqrt());
-            self.reach = self.reach.and(reach);
+    }
+
+    /// The totals of the integers, and how far their inputs may reach so that no sum passes 32 bits before it is carried.
+    fn measure(&mut self) {
+        if self.weight_type.largest() == 0 {
+            return;
+        }
+        let (part, panel_lines) = (self.part(), self.panel_bytes() / 64);
+        let (together, _) = self.weight_type.layout();
+        // The most squares of a part, and of those of one sign.
+        let [mut most, mut most_of_sign] = [0u64; 2];
+        for (panel, totals) in self.totals.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
+            let [mut below, mut above] = [[0u64; PANEL]; 2];
+            let lines = self.weights.all().skip(panel * panel_lines).take(panel_lines);
+            for (group, line) in lines.enumerate() {
+                if (group * together).is_multiple_of(part) {
+                    [below, above] = [[0; PANEL]; 2];
+                }
+                if together == 4 {
+                    for (total, bytes) in totals.iter_mut().zip(line.as_chunks::<4>().0) {
+                        *total += bytes.iter().map(|byte| i32::from(*byte as i8)).sum::<i32>();
+                    }
+                    continue;
+                }
+                for (lane, bytes) in line.as_chunks::<4>().0.iter().enumerate() {
+                    for word in bytes.as_chunks().0 {
+                        let word = i32::from(i16::from_le_bytes(*word));
+                        totals[lane] += word;
+                        below[lane] += word.min(0).pow(2) as u64;
+                        above[lane] += word.max(0).pow(2) as u64;
+                    }
+                    most = most.max(below[lane] + above[lane]);
+                    most_of_sign = most_of_sign.max(below[lane]).max(above[lane]);
+                }
+            }
+        }
+        if together == 2 {
+            self.reach = Reach::of(part, (most as f64).sqrt(), (most_of_sign as f64).sqrt());
         }
     }
 
     fn set<const N: usize>(&mut self, column: usize, k: usize, bytes: [u8; N]) {
-        let (line, at) = self.place(column, k);
-        self.weights[line].0[at..at + N].copy_from_slice(&bytes);
+        let (number, at) = self.place(column, k);
+        if let Lines::Own(lines) = &mut self.weights {
+            lines[number].0[at..at + N].copy_from_slice(&bytes);
+        }
     }
 
     pub fn weight_type(&self) -> Weight {
@@ -274,10 +451,15 @@ impl Panels {
         self.columns
     }
 
-    /// Bytes held.
+    /// Bytes of the layer as it is read.
     pub fn bytes(&self) -> usize {
+        self.own_bytes() + self.weights.len() * 64 - self.weights.own_bytes()
+    }
+
+    /// Those of them that are held here.
+    pub fn own_bytes(&self) -> usize {
         let integers = if self.weight_type.largest() > 0 { 3 } else { 1 };
-        let weights = size_of_val(self.weights.as_slice()) + size_of_val(self.planes.as_slice());
+        let weights = self.weights.own_bytes() + size_of_val(self.planes.as_slice());
         weights + integers * size_of_val(self.bias.as_slice())
     }
 
@@ -303,7 +485,7 @@ impl Panels {
 
     /// The weights; panel `p` begins `p * panel_bytes()` bytes later.
     pub fn weights(&self) -> *const u8 {
-        self.weights.as_ptr().cast()
+        self.weights.start()
     }
 
     pub fn panel_bytes(&self) -> usize {
@@ -356,7 +538,7 @@ impl Panels {
     /// One weight as f32, an integer as that: what `scalar` reads.
     pub fn weight(&self, column: usize, k: usize) -> f32 {
         let (line, at) = self.place(column, k);
-        let line = &self.weights[line].0;
+        let line = self.weights.line(line);
         let pair = || [line[at], line[at + 1]];
         match self.weight_type {
             Weight::F32 => f32::from_ne_bytes([line[at], line[at + 1], line[at + 2], line[at + 3]]),

@@ -12,6 +12,8 @@ pub struct Dense {
     pub groups: usize,
     pub input: Span,
     pub weights: Panels,
+    /// The name of the tensor that holds them in a file of packed layers.
+    pub packed_name: String,
     /// As wide as the output, or as one part of it, and so is the addend.
     pub start: Start,
     pub addend: Option<Span>,

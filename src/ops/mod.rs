@@ -31,7 +31,7 @@ mod view;
 
 pub use crate::kernels::{
     Activation, Combine, Element, Kernels, NOWHERE, Panels, Pooling, Rare, Reach, Reduce, Rows, Span, Start, Table,
-    Weight,
+    Unfit, Weight,
 };
 pub use attend::{Attend, Flat, SoftmaxDown};
 pub use block::{Enter, Leave};

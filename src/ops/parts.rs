@@ -133,11 +133,12 @@ mod tests {
                 let dense = |groups, input, start: Option<Span>, addend, output| {
                     let start = start.map_or(Start::Bias, Start::Span);
                     let (activation, scratch, reach) = (Activation::Relu, NOWHERE, Reach::NONE);
-                    let (weights, is_quantized) = (weights(), false);
+                    let (weights, packed_name, is_quantized) = (weights(), String::new(), false);
                     Operation::Dense(Dense {
                         groups,
                         input,
                         weights,
+                        packed_name,
                         start,
                         addend,
                         activation,

@@ -1,7 +1,7 @@
 //! From the graph to steps: each node becomes an operation with its spans, packed weights and kernel.
 
 use super::arena::{Arena, block_ends};
-use super::pack::{Folded, affine, element};
+use super::pack::{Folded, affine, element, packed, packed_name};
 use super::schedule::Scheduled;
 use super::{Placed, Stage, Step, StepRows};
 use crate::error::{Error, ErrorKind};
@@ -309,8 +309,16 @@ impl Lowering<'_> {
                     Matrix::Layer(layer, columns) => {
                         let typed = || Error::new(ErrorKind::Internal, &node.name, "has no type of weights");
                         let weight_type = self.weights[index].ok_or_else(typed)?;
-                        let folded = Folded::read(self.store, layer, outputs)?;
-                        let weights = folded.pack(columns, weight_type, self.kernels)?;
+                        let packed_name = packed_name(self.store, layer, columns, weight_type);
+                        let weights =
+                            match packed(self.store, &packed_name, weight_type, [depth, outputs], self.kernels)? {
+                                Some(weights) => weights,
+                                None => Folded::read(self.store, layer, outputs)?.pack(
+                                    columns,
+                                    weight_type,
+                                    self.kernels,
+                                )?,
+                            };
                         let rows = if self.plan.stages[index].is_of_candidates() { self.tile } else { groups };
                         let kernel = self.kernels.dense_name(weights.weight_type(), rows).to_owned();
                         let bytes = weights.bytes();
@@ -320,6 +328,7 @@ impl Lowering<'_> {
                             groups,
                             input,
                             weights,
+                            packed_name,
                             start,
                             addend,
                             activation,

@@ -35,7 +35,7 @@ use crate::error::{Error, ErrorKind};
 use crate::format::{Description, Feature, FeatureKind, Store, TensorId};
 use crate::network::graph::{Matrix, Node, Op, Start, Value};
 use crate::network::{Graph, Rate, complete_rates};
-use crate::ops::{Head, Kernels, Operation, Span, Weight};
+use crate::ops::{Dense, Head, Kernels, Operation, Span, Weight};
 use arena::{Arena, Layout};
 use lower::Lowering;
 use schedule::{Scheduled, schedule};
@@ -320,9 +320,21 @@ impl Plan {
         layers
     }
 
-    /// Bytes of packed dense weights.
+    /// Bytes of packed dense weights that are not a file's.
     pub fn packed_bytes(&self) -> usize {
-        self.steps().filter(|(_, step)| matches!(step.operation, Operation::Dense(_))).map(|(_, step)| step.bytes).sum()
+        self.dense().map(|dense| dense.weights.own_bytes()).sum()
+    }
+
+    /// The packed layers, by the names of the tensors that hold them in a file.
+    pub fn packed(&self) -> BTreeMap<&str, Vec<u8>> {
+        self.dense().map(|dense| (dense.packed_name.as_str(), dense.weights.to_bytes())).collect()
+    }
+
+    fn dense(&self) -> impl Iterator<Item = &Dense> {
+        self.steps().filter_map(|(_, step)| match &step.operation {
+            Operation::Dense(dense) => Some(dense),
+            _ => None,
+        })
     }
 
     /// Bytes of product tables.

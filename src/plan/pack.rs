@@ -1,9 +1,10 @@
-//! Dense weights into panels: the columns of one rate, the batch norm folded in, once per open.
+//! Dense weights into panels: the columns of one rate, the batch norm folded in, once per open, or read as a file holds them.
 
 use crate::error::{Error, ErrorKind};
-use crate::format::{Dtype, Integer, Store, Tensor, TensorId};
+use crate::format::{self, Dtype, Integer, Store, Tensor, TensorId};
 use crate::network::graph::{Columns, Layer, Norm};
-use crate::ops::{Element, Kernels, Panels, Weight};
+use crate::ops::{Element, Kernels, Panels, Unfit, Weight};
+use xxhash_rust::xxh64::Xxh64;
 
 /// The type in which dense weights are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,6 +193,68 @@ impl<'a> Folded<'a> {
         check_range(tensor, weights, (0..shape[1]).flat_map(|o| (0..shape[0]).map(move |i| (o, i))), value)?;
         kernels.pack(weights, shape, value, Some(bias)).map_err(out_of_memory)
     }
+}
+
+/// How panels are made and laid out: another number where the same layer would have other bytes.
+const LAYOUT: u64 = 1;
+
+/// The name of the tensor that holds `columns` of a layer as panels: it says what they are made of.
+pub fn packed_name(store: &Store, layer: &Layer, columns: &[Columns], weights: Weight) -> String {
+    let mut hash = Xxh64::new(LAYOUT);
+    let number = |hash: &mut Xxh64, number: usize| hash.update(&(number as u64).to_le_bytes());
+    let tensor = |hash: &mut Xxh64, id: Option<TensorId>| match id.map(|id| store.tensor(id)) {
+        Some(tensor) => {
+            hash.update(tensor.dtype.name().as_bytes());
+            [tensor.shape.len()].iter().chain(tensor.shape).for_each(|length| number(hash, *length));
+            hash.update(tensor.bytes);
+        }
+        None => hash.update(b"none"),
+    };
+    hash.update(format!("{weights:?}").as_bytes());
+    number(&mut hash, usize::from(layer.is_transposed));
+    tensor(&mut hash, Some(layer.weight));
+    tensor(&mut hash, store.scale(layer.weight));
+    tensor(&mut hash, layer.bias);
+    for norm in [&layer.input_norm, &layer.norm] {
+        let Some(norm) = norm else {
+            hash.update(b"none");
+            continue;
+        };
+        for id in [norm.gamma, norm.beta, Some(norm.mean), Some(norm.variance)] {
+            tensor(&mut hash, id);
+        }
+        hash.update(&norm.epsilon.to_le_bytes());
+    }
+    for run in columns {
+        number(&mut hash, run.length);
+        number(&mut hash, run.terms.len());
+        for (start, is_negative) in &run.terms {
+            number(&mut hash, *start);
+            number(&mut hash, usize::from(*is_negative));
+        }
+    }
+    format::packed_name(hash.digest())
+}
+
+/// The panels of `shape`, inputs and outputs, that a file holds under `name`; `None` if it does not.
+///
+/// # Errors
+/// `Tensor` for a tensor that holds no such panels, `OutOfMemory`.
+pub fn packed(
+    store: &Store,
+    name: &str,
+    weights: Weight,
+    shape: [usize; 2],
+    kernels: &Kernels,
+) -> Result<Option<Panels>, Error> {
+    let Some(id) = store.find(name) else { return Ok(None) };
+    if store.tensor(id).dtype != Dtype::U8 {
+        return Err(store.tensor(id).wrong_type("U8"));
+    }
+    kernels.packed(weights, shape, store.shared(id)).map(Some).map_err(|unfit| {
+        let kind = if matches!(unfit, Unfit::OutOfMemory(_)) { ErrorKind::OutOfMemory } else { ErrorKind::Tensor };
+        Error::new(kind, name, unfit.to_string())
+    })
 }
 
 /// Refuses weights that become infinite in their type.

@@ -204,6 +204,7 @@ static void handles(void) {
         EXPECT(status, polyscore_model_find_scenario_id(m, 10, &index, NULL));
         EXPECT(status, polyscore_model_plan(m, text, sizeof text, &length, NULL));
         EXPECT(status, polyscore_model_description(m, text, sizeof text, &length, NULL));
+        EXPECT(status, polyscore_model_write_packed(m, "never.safetensors", NULL));
         EXPECT(status, polyscore_scorer_new(m, &made, NULL));
         EXPECT(m == NULL ? POLYSCORE_OK : POLYSCORE_INVALID_HANDLE, polyscore_model_close(m));
         check(index == 77 && length == 77 && made == NULL && info.features == 0, "outputs stay", 0, 1);
@@ -243,7 +244,7 @@ static void pointers_and_sizes(const char *path) {
         {1, 3, POLYSCORE_INVALID_ARGUMENT}, {1, UINT32_MAX, POLYSCORE_INVALID_ARGUMENT},
         {2, 8, POLYSCORE_INVALID_ARGUMENT}, {2, UINT32_MAX, POLYSCORE_INVALID_ARGUMENT},
         {3, 2, POLYSCORE_INVALID_ARGUMENT}, {4, 5000, POLYSCORE_INVALID_ARGUMENT},
-        {4, UINT32_MAX, POLYSCORE_INVALID_ARGUMENT}, {5, 3, POLYSCORE_INVALID_ARGUMENT},
+        {4, UINT32_MAX, POLYSCORE_INVALID_ARGUMENT}, {5, 4, POLYSCORE_INVALID_ARGUMENT},
     };
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         polyscore_open_options options = {.struct_size = sizeof options};
@@ -340,6 +341,9 @@ static void pointers_and_sizes(const char *path) {
     EXPECT(POLYSCORE_OK, polyscore_model_description(model, description, length + 1, &length, NULL));
     check(strlen(description) == length && description[0] == '{', "description", (long)length, 0);
     free(description);
+    EXPECT(POLYSCORE_NULL_ARGUMENT, polyscore_model_write_packed(model, NULL, NULL));
+    EXPECT(POLYSCORE_INVALID_ARGUMENT, polyscore_model_write_packed(model, "\xc3", NULL));
+    EXPECT(POLYSCORE_IO, polyscore_model_write_packed(model, "no-such-folder/model.safetensors", NULL));
     EXPECT(POLYSCORE_NULL_ARGUMENT, polyscore_scorer_new(model, NULL, NULL));
     EXPECT(POLYSCORE_INVALID_ARGUMENT, polyscore_scorer_new(model, (polyscore_scorer **)((char *)&s + 1), NULL));
     EXPECT(POLYSCORE_NULL_ARGUMENT, polyscore_scorer_counters(scorer, NULL, NULL));
@@ -604,7 +608,7 @@ static void closing_while_scoring(void) {
 
 /* The keys of candidates: refused where they break a rule, and a row that is found gives the bits of one that is computed. */
 static void item_keys(const char *path) {
-    polyscore_open_options options = {.struct_size = sizeof options, .item_bytes = 1 << 20};
+    polyscore_open_options options = {.struct_size = sizeof options, .item_bytes = 1 << 20, .item_rows = 3};
     polyscore_model_info info = {.struct_size = sizeof info};
     polyscore_counters counters = {.struct_size = sizeof counters};
     polyscore_model *cached = NULL, *usual = model;

@@ -109,6 +109,7 @@ int main(int argc, char **argv) {
     check(scorer.try_counters().value().unknown_scenarios == 2, "unknown scenarios");
     polyscore::Options with_cache;
     with_cache.item_bytes = 1 << 20;
+    with_cache.item_rows = 3;
     polyscore::Model cached = polyscore::Model::try_open(argv[1], with_cache).value();
     polyscore::Scorer keyed = cached.try_scorer().value();
     const std::vector<std::int64_t> keys{7, 8, INT64_MIN};
@@ -148,6 +149,15 @@ int main(int argc, char **argv) {
     options.isa = "scalar";
     options.scenario_bytes = 1;
     check(std::string(polyscore::Model::open(argv[1], options).info().isa) == "scalar", "isa");
+    const std::string packed = std::string(argv[0]) + ".safetensors";
+    model.write_packed(packed.c_str());
+    const polyscore::Model mapped = polyscore::Model::open(packed.c_str());
+    check(mapped.info().packed_bytes < model.info().packed_bytes, "packed layers are mapped");
+    polyscore::Scorer other = mapped.scorer();
+    other.prepare(mapped.scenario("feed"), request);
+    other.score(3, candidates, again);
+    check(again == out, "the same scores of packed layers");
+    std::remove(packed.c_str());
 #endif
     return failures + second_unit();
 }

@@ -49,6 +49,7 @@ def export(
     tolerance: float | None = None,
     tables: str | None = None,
     dense: str | None = None,
+    packed: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes `state_dict` (torch tensors or numpy arrays, by tensor name) as the model `description` to `path`.
 
@@ -60,6 +61,9 @@ def export(
     `golden` is a list of requests in the form of the command line's JSON lines; they are scored by the PyTorch twin in
     float64, with the weights as written, and must be reproduced within `tolerance` when the model is opened: 1e-5 if it is
     not given, 5e-3 with dense int16 and int12, and 5e-2 with int8, whose layers round their inputs too.
+
+    `packed` adds the dense layers as kernels read them, for hosts that open the file with these options of `Model`; {} are the
+    usual ones. See `Model.write_packed`.
     """
     for option, value, known in [("dtype", dtype, ("f32", "f16", "bf16")), ("tables", tables, TABLES), ("dense", dense, DENSE)]:
         if value is not None and value not in known:
@@ -84,7 +88,18 @@ def export(
             head, columns = score_golden(description, rounded, number, request)
             description["golden"]["requests"].append(head)
             tensors.update(columns)
-    write(path, json.dumps(description, ensure_ascii=False, separators=(",", ":")), tensors)
+    text = json.dumps(description, ensure_ascii=False, separators=(",", ":"))
+    if packed is None:
+        write(path, text, tensors)
+        return
+    from .model import Model
+
+    path = pathlib.Path(path)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        plain = pathlib.Path(folder, path.name)
+        write(plain, text, tensors)
+        with Model(plain, **packed) as model:
+            model.write_packed(path)
 
 
 def is_kept(name: str) -> bool:

@@ -68,6 +68,7 @@ FUNCTIONS = {
     "polyscore_model_close": [c_void_p],
     "polyscore_model_info_get": [c_void_p, POINTER(ModelInfo), POINTER(Error)],
     "polyscore_model_plan": [c_void_p, c_void_p, c_size_t, POINTER(c_size_t), POINTER(Error)],
+    "polyscore_model_write_packed": [c_void_p, c_char_p, POINTER(Error)],
     "polyscore_model_description": [c_void_p, c_void_p, c_size_t, POINTER(c_size_t), POINTER(Error)],
     "polyscore_scorer_new": [c_void_p, POINTER(c_void_p), POINTER(Error)],
     "polyscore_pool_new": [POINTER(PoolOptions), POINTER(c_void_p), POINTER(Error)],

@@ -20,7 +20,7 @@ from .features import INTEGER_MISSING
 
 MODES = {"map": 0, "snapshot": 1, "copy": 2}
 PRECISIONS = {None: 0, "f32": 1, "f16": 2, "bf16": 3, "int12": 4, "int16": 7, "int8": 5, "auto": 6}
-ITEM_ROWS = {"f32": 0, "f16": 1, "int8": 2}
+ITEM_ROWS = {"f32": 0, "f16": 1, "int8": 2, "f32-always": 3}
 # Among the candidate columns of a call, what has the item keys: an integer for each candidate, or None.
 ITEM_KEY = type("ItemKey", (), {"__repr__": lambda self: "polyscore.ITEM_KEY"})()
 TYPES = {np.dtype(np.int64): 1, np.dtype(np.int32): 2, np.dtype(np.float32): 3}
@@ -95,7 +95,8 @@ class Model(Handle):
     `item_bytes` (0: none) is the budget of the item cache: what depends on an ad alone is kept across requests, for all scorers
     of the model, under the keys that candidates have as the column `ITEM_KEY`. Candidates with the same key have the same item
     features, also in later calls. `item_rows` is the type of its rows: with "f32" the scores have the bits that they have without
-    a cache, "f16" and "int8" round what every candidate has, and `max_error` bounds what that does to the golden scores.
+    a cache, and there is none where a measurement at open finds that loading rows takes longer than computing them; "f32-always"
+    does not ask. "f16" and "int8" round what every candidate has, and `max_error` bounds what that does to the golden scores.
     """
 
     close_function = "polyscore_model_close"
@@ -160,6 +161,12 @@ class Model(Handle):
         call("polyscore_model_info_get", self.handle, ctypes.byref(info))
         values = {name: getattr(info, name) for name, _ in info._fields_ if name not in ("struct_size", "reserved")}
         return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
+
+    def write_packed(self, path: str | os.PathLike) -> None:
+        """Writes the model with its dense layers as this one reads them: who opens `path` with the same options maps them and
+        packs nothing, and all processes share them. The file gets its name once it is complete.
+        """
+        call("polyscore_model_write_packed", self.handle, os.fsencode(path))
 
     def scorer(self, pool: Pool | None = None) -> Scorer:
         """A scorer: one per thread. With a pool, the pool's threads share its calls; the scores have the same bits."""

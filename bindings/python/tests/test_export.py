@@ -40,6 +40,23 @@ def test_tensors_begin_at_multiples_of_64_and_leave_no_hole(tmp_path):
     assert polyscore.Model(path).info()["copied_bytes"] == 0
 
 
+@pytest.mark.parametrize("options", [{}, {"precision": "int8", "max_error": 0.1}])
+def test_packed_layers_are_mapped_and_score_the_same(tmp_path, options):
+    description = zoo.describe("mmoe", "norm")
+    state, golden = zoo.twin(description).state_dict(), [zoo.request(seed, 5) for seed in range(3)]
+    for name, packed in (("plain", None), ("packed", options)):
+        polyscore.export(description, state, tmp_path / name, golden=golden, packed=packed)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["packed", "plain"]
+    with polyscore.Model(tmp_path / "plain", **options) as plain, polyscore.Model(tmp_path / "packed", **options) as packed:
+        assert packed.info()["packed_bytes"] * 3 < plain.info()["packed_bytes"]
+        assert packed.info()["golden_error"] == plain.info()["golden_error"]
+        plain.write_packed(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "packed").read_bytes()
+    with pytest.raises(TypeError, match="tiles"):
+        polyscore.export(description, state, tmp_path / "none", packed={"tiles": 1})
+    assert not (tmp_path / "none").exists()
+
+
 class Attending(networks.MMoE):
     """Attention across the batch, as public code of M2M has it."""
 

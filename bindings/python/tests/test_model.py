@@ -126,7 +126,7 @@ def test_the_budget_bounds_the_product_tables(path):
             polyscore.Model(path, product_bytes=refused)
 
 
-@pytest.mark.parametrize("item_rows, bound", [("f32", 0.0), ("f16", 3e-3), ("int8", 0.2)])
+@pytest.mark.parametrize("item_rows, bound", [("f32-always", 0.0), ("f16", 3e-3), ("int8", 0.2)])
 def test_candidates_are_found_by_their_keys(path, model, item_rows, bound):
     plain = model.scorer()
     plain.prepare("feed", REQUEST)

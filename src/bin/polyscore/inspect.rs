@@ -59,6 +59,8 @@ fn to_json(model: &Model) -> Value {
             "products": footprint.product_bytes, "items": footprint.item_bytes,
             "model": footprint.model_bytes, "scenarios": footprint.scenario_bytes, "scratch": footprint.scratch_bytes},
         "folded": {"bytes_per_scenario": model.plan().bytes_per_scenario(), "scenarios": all, "scenarios_per_scorer": each},
+        "item_times": model.item_times().map(|times| json!({"load_ns": times.load.as_nanos() as u64,
+            "compute_ns": times.compute.as_nanos() as u64})),
         "golden": model.golden().map(|golden| json!({"requests": golden.requests, "scores": golden.scores,
             "max_error": golden.max_error, "bound": golden.bound})),
         "quantized": quantized(model),
@@ -106,6 +108,11 @@ fn to_text(model: &Model) -> String {
     ));
     if bytes.item_bytes > 0 {
         line(format!("item cache\n       {} bytes, room for {} candidates", bytes.item_bytes, bytes.item_room));
+    }
+    if let Some(times) = model.item_times() {
+        let which = if bytes.item_bytes > 0 { "kept" } else { "no item cache" };
+        let [load, compute] = [times.load, times.compute].map(|time| time.as_nanos());
+        line(format!("       {which}: a candidate takes {load} ns from it, {compute} ns to compute"));
     }
     let each = model.plan().bytes_per_scenario();
     let where_kept = match model.kept_scenarios() {

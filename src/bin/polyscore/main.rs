@@ -1,4 +1,4 @@
-//! The command line: `polyscore inspect | check | score | bench | diff | quantize`. A file per verb, over the public interface of the crate.
+//! The command line: `polyscore inspect | check | score | bench | diff | quantize | pack`. A file per verb, over the public interface of the crate.
 
 mod bench;
 mod check;
@@ -6,6 +6,7 @@ mod compare;
 mod diff;
 mod inspect;
 mod kernels;
+mod pack;
 mod quantize;
 mod requests;
 mod score;
@@ -36,6 +37,7 @@ Examples:
   polyscore bench ranker.safetensors --candidates 1,64,500
   polyscore diff ranker.safetensors --precision-b bf16 --requests requests.jsonl --max-error 1e-3
   polyscore quantize ranker.safetensors small.safetensors --requests requests.jsonl --max-error 1e-3
+  polyscore pack small.safetensors packed.safetensors
 
 A request is a line of JSON:
   {\"scenario\": \"feed\", \"request\": {\"age\": 31, \"history\": [7, 9]}, \"candidates\": {\"ad\": [1, 2, 3]}}
@@ -60,10 +62,12 @@ enum Verb {
     Diff(diff::Arguments),
     /// Writes a model anew in the narrowest types whose measured error stays within bounds, with the report inside
     Quantize(quantize::Arguments),
+    /// Writes a model with its dense layers packed, so that hosts map them and all processes share them
+    Pack(pack::Arguments),
 }
 
 /// Options of all verbs that open a model.
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct Open {
     /// The model: a .safetensors file, or the .safetensors.index.json of a sharded set
     model: PathBuf,
@@ -101,7 +105,10 @@ struct Open {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum RowsName {
+    /// If loading rows is not slower than computing them
     F32,
+    /// Without that measurement
+    F32Always,
     F16,
     Int8,
 }
@@ -157,6 +164,11 @@ impl Open {
         }
     }
 
+    /// The same options for another file.
+    fn at(&self, model: &Path) -> Self {
+        Self { model: model.into(), ..self.clone() }
+    }
+
     fn open(&self) -> Result<Model, Failure> {
         let options = OpenOptions {
             mode: match self.mode {
@@ -173,8 +185,9 @@ impl Open {
             scenario_bytes: self.scenario_bytes,
             product_bytes: self.product_bytes,
             item_bytes: self.item_bytes,
+            item_always: matches!(self.item_rows, RowsName::F32Always),
             item_rows: match self.item_rows {
-                RowsName::F32 => ItemRows::F32,
+                RowsName::F32 | RowsName::F32Always => ItemRows::F32,
                 RowsName::F16 => ItemRows::F16,
                 RowsName::Int8 => ItemRows::Int8,
             },
@@ -227,6 +240,7 @@ fn main() -> ExitCode {
         Verb::Kernels(arguments) => kernels::run(&arguments),
         Verb::Diff(arguments) => diff::run(&arguments),
         Verb::Quantize(arguments) => quantize::run(&arguments),
+        Verb::Pack(arguments) => pack::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -284,6 +284,7 @@ class Network(nn.Module):
         tolerance: float | None = None,
         tables: str | None = None,
         dense: str | None = None,
+        packed: Mapping[str, Any] | None = None,
     ) -> None:
         """Writes the network as a model file; the arguments are those of `polyscore.export`.
 
@@ -291,7 +292,7 @@ class Network(nn.Module):
         them (norms without running statistics, always; anything else where the golden requests show it).
         """
         rows.check(self, golden or [])
-        export(self.description, self.state_dict(), path, golden, dtype, tolerance, tables, dense)
+        export(self.description, self.state_dict(), path, golden, dtype, tolerance, tables, dense, packed)
 
     def probabilities(self, batch: Batch) -> dict[str, Tensor]:
         """Probabilities `[n]` of the tasks that the network predicts itself."""

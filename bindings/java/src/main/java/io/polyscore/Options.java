@@ -34,12 +34,17 @@ public final class Options {
 
     /** The type of the rows of the item cache. */
     public enum ItemRows {
-        /** As computed: the scores have the bits that they have without a cache. The default. */
+        /**
+         * As computed: the scores have the bits that they have without a cache. There is none where a measurement at open finds that
+         * loading rows takes longer than computing them. The default.
+         */
         F32,
         /** Halves: the values of every candidate are rounded, with a key or without. */
         F16,
         /** Integers of 8 bits, with a scale for each value of a row. */
-        INT8
+        INT8,
+        /** As F32, without that measurement. */
+        F32_ALWAYS
     }
 
     private Mode mode = Mode.MAP;
