@@ -18,7 +18,8 @@ class BuildWithEngine(build_py):
         manifest = ROOT / "Cargo.toml"
         if not manifest.exists():
             raise SystemExit(f"polyscore: the engine's sources are not at {ROOT}: install from a checkout")
-        command = ["cargo", "build", "--release", "--locked", "--lib", "--features", "capi", "--manifest-path", str(manifest)]
+        # With the features of the command line: Cargo keeps one library, and would compile it anew for other features.
+        command = ["cargo", "build", "--release", "--locked", "--lib", "--features", "cli", "--manifest-path", str(manifest)]
         subprocess.run(command, check=True)
         metadata = ["cargo", "metadata", "--no-deps", "--format-version", "1", "--manifest-path", str(manifest)]
         answer = subprocess.run(metadata, check=True, capture_output=True, text=True).stdout

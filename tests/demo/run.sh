@@ -12,7 +12,7 @@ echo "== polyscore inspect (its first lines)"
 target/release/polyscore inspect "$model" > "$out/inspect.txt"
 head -n 20 "$out/inspect.txt"
 
-cargo run -q --release --locked --example demo -- "$model" > "$out/rust.txt"
+cargo run -q --release --locked --features cli --example demo -- "$model" > "$out/rust.txt"
 flags=(-O2 -Wall -Wextra -I include -L "$library" "-Wl,-rpath,$library")
 gcc -std=c11 "${flags[@]}" tests/demo/demo.c -o "$out/demo-c" -lpolyscore
 "$out/demo-c" "$model" > "$out/c.txt"
