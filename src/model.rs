@@ -7,7 +7,7 @@ use crate::format::{
     Tensor, TensorId, is_packed, rewrite,
 };
 use crate::network::{self, Graph, Network, Role};
-use crate::ops::Kernels;
+use crate::ops::{Kernels, Panels};
 use crate::plan::{ItemRows, MAX_TILE, Plan, PlanOptions, Precision};
 use crate::pool::Pool;
 use crate::request::{Column, Slot, Values};
@@ -350,8 +350,8 @@ impl Model {
     }
 
     /// Writes the tensors of the model, replaced ones too, packed layers left out, as the one file `path`: under a temporary name in
-    /// the same folder, synced, then renamed. `description`, if it is given, takes the place of the model's; `texts` are added to the other
-    /// metadata. `check` is given the complete file under its temporary name, and has the last word on it.
+    /// the same folder, synced, then renamed. `description`, if it is given, takes the place of the model's; `texts` are added to
+    /// the other metadata. `check` is given the complete file under its temporary name, and has the last word on it.
     ///
     /// # Errors
     /// `Io`, also if the file of the model was written to in the meantime; those of `check`. Unless the error comes from
@@ -372,7 +372,7 @@ impl Model {
     /// As [`Model::write`], and with every dense layer as this model reads it: who opens the file with the same options, and product
     /// tables that are made of the same fields, maps these layers and packs nothing. With other options they are not
     /// read. On CPUs with tile registers the two planes of int12 and int16 are still made at open. Tensors begin at multiples
-    /// of 64 bytes.
+    /// of 64 bytes. Returns how many layers there are.
     ///
     /// # Errors
     /// As [`Model::write`].
@@ -380,18 +380,17 @@ impl Model {
         &self,
         path: impl AsRef<Path>,
         check: impl FnOnce(&Path) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let layers = self.plan().packed();
-        let shapes: Vec<[usize; 1]> = layers.values().map(|bytes| [bytes.len()]).collect();
-        let tensor = |((name, bytes), shape)| Tensor { name, dtype: Dtype::U8, shape, bytes };
-        let packed: Vec<Tensor<'_>> = layers
-            .iter()
-            .map(|(name, bytes)| (*name, &**bytes))
-            .zip(shapes.iter().map(|shape| &shape[..]))
-            .map(tensor)
-            .collect();
+    ) -> Result<usize, E> {
+        let bytes = |(name, panels): (_, &Panels)| {
+            let bytes = panels.to_bytes();
+            (name, [bytes.len()], bytes)
+        };
+        let layers: Vec<(&str, [usize; 1], Vec<u8>)> = self.plan().packed().into_iter().map(bytes).collect();
+        let tensors = layers.iter().map(|(name, shape, bytes)| Tensor { name, dtype: Dtype::U8, shape, bytes });
+        let packed: Vec<Tensor<'_>> = tensors.collect();
         let metadata = Metadata { description: self.description_json(), others: self.metadata() };
-        self.write_with(path.as_ref(), &metadata, &packed, check)
+        self.write_with(path.as_ref(), &metadata, &packed, check)?;
+        Ok(packed.len())
     }
 
     /// The tensors of the model without packed layers, and these.

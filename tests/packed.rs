@@ -3,9 +3,11 @@
 mod zoo;
 
 use polyscore::{Error, ErrorKind, Model, OpenOptions, Precision};
+use safetensors::SafeTensors;
+use safetensors::tensor::Metadata;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use zoo::{Request, bits};
+use std::path::Path;
+use zoo::{File, Request, bits};
 
 const PRECISIONS: [Option<Precision>; 6] = [
     None,
@@ -19,26 +21,18 @@ const PRECISIONS: [Option<Precision>; 6] = [
 /// In every type beyond what weights may be.
 const OF_NO_TYPE: [u8; 4] = [0x80, 0x80, 0x80, 0x7f];
 
-/// A file that is removed at the end.
-struct File(PathBuf);
-
-impl File {
-    fn new(name: &str) -> Self {
-        Self(std::env::temp_dir().join(format!("polyscore-packed-{name}-{}.safetensors", std::process::id())))
-    }
-
-    /// The packed form of a model.
-    fn of(name: &str, model: &Model) -> Self {
-        let file = Self::new(name);
-        model.write_packed(&file.0, |_| Ok::<(), Error>(())).expect("a file");
-        file
-    }
+/// The packed form of a model.
+fn packed_file(name: &str, model: &Model) -> File {
+    let file = File::new(name);
+    model.write_packed(&file.0, |_| Ok::<(), Error>(())).expect("a file");
+    file
 }
 
-impl Drop for File {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
+/// A file, where its tensors begin, and its header.
+fn read(path: &Path) -> (Vec<u8>, usize, Metadata) {
+    let bytes = std::fs::read(path).expect("a file");
+    let (length, header) = SafeTensors::read_metadata(&bytes).expect("a header");
+    (bytes, 8 + length, header)
 }
 
 /// The portable kernels read no planes, which no file has.
@@ -57,10 +51,8 @@ fn scores(model: &Model) -> Vec<u32> {
 
 /// The names of the packed layers of a file, with their places.
 fn packed(path: &Path) -> BTreeMap<String, std::ops::Range<usize>> {
-    let bytes = std::fs::read(path).expect("a file");
-    let (length, header) = safetensors::SafeTensors::read_metadata(&bytes).expect("a header");
+    let (_, start, header) = read(path);
     let tensors = header.tensors().into_iter().filter(|(name, _)| name.starts_with("packed."));
-    let start = 8 + length;
     tensors.map(|(name, info)| (name, start + info.data_offsets.0..start + info.data_offsets.1)).collect()
 }
 
@@ -70,7 +62,7 @@ fn a_packed_file_scores_as_the_plain_one_and_is_mapped() {
         for precision in PRECISIONS {
             let options = options(precision, "portable");
             let plain = zoo.open(&options);
-            let file = File::of(&format!("bits-{}", zoo.name), &plain);
+            let file = packed_file(&format!("bits-{}", zoo.name), &plain);
             let found = open(&file.0, &options);
             let (before, after) = (plain.footprint().packed_bytes, found.footprint().packed_bytes);
             let layers = packed(&file.0);
@@ -87,7 +79,7 @@ fn a_packed_file_scores_as_the_plain_one_and_is_mapped() {
 fn every_kernel_set_reads_the_same_file() {
     let zoo = zoo::named("mmoe");
     for precision in PRECISIONS.into_iter().filter(|precision| *precision != Some(Precision::Bf16)) {
-        let file = File::of("sets", &zoo.open(&options(precision, "portable")));
+        let file = packed_file("sets", &zoo.open(&options(precision, "portable")));
         let expected = scores(&open(&file.0, &options(precision, "scalar")));
         for isa in ["portable", "avx2", "avx512", "avx512bf16", "amx", "neon"] {
             match Model::open(&file.0, &options(precision, isa)) {
@@ -103,7 +95,7 @@ fn other_options_and_other_weights_do_not_read_it() {
     let zoo = zoo::named("mmoe");
     let usual = options(None, "portable");
     let plain = zoo.open(&usual);
-    let file = File::of("stale", &plain);
+    let file = packed_file("stale", &plain);
     let int8 = options(Some(Precision::Int8), "portable");
     let (other, expected) = (open(&file.0, &int8), zoo.open(&int8));
     // Layers whose outputs are logits are f32 in both.
@@ -111,10 +103,9 @@ fn other_options_and_other_weights_do_not_read_it() {
     assert!(found <= all && found * 10 > all * 9, "{found} of {all}");
     assert_eq!(scores(&other), scores(&expected));
 
-    let mut bytes = std::fs::read(&file.0).expect("a file");
-    let (length, header) = safetensors::SafeTensors::read_metadata(&bytes).expect("a header");
+    let (mut bytes, start, header) = read(&file.0);
     let weight = plain.roles().find(|(_, role)| *role != polyscore::Role::Table).expect("a layer").0.name.to_owned();
-    let at = 8 + length + header.info(&weight).expect("a weight").data_offsets.0;
+    let at = start + header.info(&weight).expect("a weight").data_offsets.0;
     bytes[at..at + 4].copy_from_slice(&3.0f32.to_le_bytes());
     let changed = File::new("changed");
     std::fs::write(&changed.0, &bytes).expect("a file");
@@ -127,12 +118,12 @@ fn other_options_and_other_weights_do_not_read_it() {
 fn files_written_from_it_have_none_but_when_asked() {
     let zoo = zoo::named("mmoe");
     let usual = options(None, "portable");
-    let file = File::of("from", &zoo.open(&usual));
+    let file = packed_file("from", &zoo.open(&usual));
     let model = open(&file.0, &usual);
     let plain = File::new("plain");
     model.write::<Error>(&plain.0, None, &BTreeMap::new(), |_| Ok(())).expect("a file");
     assert!(packed(&plain.0).is_empty());
-    let again = File::of("again", &model);
+    let again = packed_file("again", &model);
     assert_eq!(std::fs::read(&again.0).expect("a file"), std::fs::read(&file.0).expect("a file"));
 }
 
@@ -141,7 +132,7 @@ fn damaged_layers_are_refused_by_name() {
     let zoo = zoo::named("mmoe");
     for precision in PRECISIONS {
         let options = options(precision, "portable");
-        let file = File::of("damaged", &zoo.open(&options));
+        let file = packed_file("damaged", &zoo.open(&options));
         let bytes = std::fs::read(&file.0).expect("a file");
         let layers = packed(&file.0);
         assert!(layers.len() > 5, "{}", layers.len());
@@ -167,10 +158,9 @@ fn layers_of_another_length_or_type_are_refused_and_unaligned_ones_copied() {
     let zoo = zoo::named("mmoe");
     let usual = options(None, "portable");
     let plain = zoo.open(&usual);
-    let file = File::of("shape", &plain);
-    let bytes = std::fs::read(&file.0).expect("a file");
-    let (length, _) = safetensors::SafeTensors::read_metadata(&bytes).expect("a header");
-    let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).expect("JSON");
+    let file = packed_file("shape", &plain);
+    let (bytes, start, _) = read(&file.0);
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..start]).expect("JSON");
     let name = packed(&file.0).into_keys().next_back().expect("a layer");
     let with = |change: &dyn Fn(&mut serde_json::Value), data: &[u8]| {
         let mut header = header.clone();
@@ -181,7 +171,7 @@ fn layers_of_another_length_or_type_are_refused_and_unaligned_ones_copied() {
         std::fs::write(&changed.0, whole).expect("a file");
         Model::open(&changed.0, &usual)
     };
-    let data = &bytes[8 + length..];
+    let data = &bytes[start..];
     let as_f32 = |header: &mut serde_json::Value| {
         header[&name]["dtype"] = "F32".into();
         header[&name]["shape"] = vec![header[&name]["shape"][0].as_u64().expect("bytes") / 4].into();

@@ -4,24 +4,9 @@ mod zoo;
 
 use polyscore::{Dtype, Error, Integer, Model, OpenOptions, Precision, Replacement, Role, Tensor, halve, quantize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use zoo::{Request, Zoo};
-
-/// A file that is removed at the end.
-struct File(PathBuf);
-
-impl File {
-    fn new(name: &str) -> Self {
-        Self(std::env::temp_dir().join(format!("polyscore-quantized-{name}-{}.safetensors", std::process::id())))
-    }
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
+use zoo::{File, Request, Zoo};
 
 fn open(path: &Path, precision: Option<Precision>) -> Model {
     let options = OpenOptions { precision, max_error: Some(1.0), ..OpenOptions::default() };

@@ -585,7 +585,8 @@ pub unsafe extern "C" fn polyscore_model_write_packed(
         // SAFETY: the caller's promise.
         let path = unsafe { read_text(path, "path") }?;
         let pin = pin(model)?;
-        Ok(object(pin.get())?.write_packed(path, |_| Ok::<(), Error>(()))?)
+        object(pin.get())?.write_packed(path, |_| Ok::<(), Error>(()))?;
+        Ok(())
     };
     // SAFETY: the caller's promise.
     unsafe { entry(error, body) }

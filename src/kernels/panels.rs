@@ -313,7 +313,12 @@ impl Panels {
         panels.weights = if lines.as_ptr().addr().is_multiple_of(size_of::<Line>()) {
             Lines::Shared(bytes, count)
         } else {
-            let copy: Vec<Line> = lines.as_chunks().0.iter().map(|line| Line(*line)).collect();
+            let mut copy = Vec::new();
+            let out_of_memory = OutOfMemory { bytes: count * 64 };
+            reserve(&mut copy, count, Line([0; 64])).ok_or(Unfit::OutOfMemory(out_of_memory))?;
+            for (to, line) in copy.iter_mut().zip(lines.as_chunks().0) {
+                to.0 = *line;
+            }
             Lines::Own(copy)
         };
         let is_finite = panels.bias.iter().chain(&panels.scales).all(|number| number.is_finite());

@@ -35,7 +35,7 @@ use crate::error::{Error, ErrorKind};
 use crate::format::{Description, Feature, FeatureKind, Store, TensorId};
 use crate::network::graph::{Matrix, Node, Op, Start, Value};
 use crate::network::{Graph, Rate, complete_rates};
-use crate::ops::{Dense, Head, Kernels, Operation, Span, Weight};
+use crate::ops::{Dense, Head, Kernels, Operation, Panels, Span, Weight};
 use arena::{Arena, Layout};
 use lower::Lowering;
 use schedule::{Scheduled, schedule};
@@ -326,8 +326,8 @@ impl Plan {
     }
 
     /// The packed layers, by the names of the tensors that hold them in a file.
-    pub fn packed(&self) -> BTreeMap<&str, Vec<u8>> {
-        self.dense().map(|dense| (dense.packed_name.as_str(), dense.weights.to_bytes())).collect()
+    pub(crate) fn packed(&self) -> BTreeMap<&str, &Panels> {
+        self.dense().map(|dense| (dense.packed_name.as_str(), &dense.weights)).collect()
     }
 
     fn dense(&self) -> impl Iterator<Item = &Dense> {

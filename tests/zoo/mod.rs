@@ -9,6 +9,21 @@ use polyscore::{Column, ITEM_KEY, Model, OpenOptions, Values};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
+/// A file that is removed at the end.
+pub struct File(pub PathBuf);
+
+impl File {
+    pub fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("polyscore-{name}-{}.safetensors", std::process::id())))
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 /// A model file.
 pub struct Zoo {
     pub name: String,

@@ -17,12 +17,11 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = arguments.open.open()?;
     let mut bytes = [model.footprint().packed_bytes, 0];
-    model.write_packed(&arguments.out, |file| {
+    let layers = model.write_packed(&arguments.out, |file| {
         let complete = arguments.open.at(file).open()?;
         bytes[1] = complete.footprint().packed_bytes;
         Ok::<(), Failure>(())
     })?;
     let mut out = std::io::stdout().lock();
-    let layers = model.plan().packed().len();
     Ok(writeln!(out, "{layers} layers packed: {} bytes of each process before, {} now", bytes[0], bytes[1])?)
 }
