@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 
 STRICT, LOOSE = 1e-3, 2e-2
-# `auto` gets this share of a bound: its golden requests are other rows than those that errors are taken over.
-SHARE = 0.7
 # The item cache has room for every ad of the requests, which differ: it is warm when it is measured. Types of its rows, by that
 # of the layers.
 ITEM_BYTES = 1 << 30
@@ -208,7 +206,7 @@ def polyscores(path: pathlib.Path, calls: Sequence[Any]) -> Iterator[tuple[str, 
     for precision in PRECISIONS:
         if precision == "auto":
             for bound in (STRICT, LOOSE):
-                yield f"polyscore auto {bound:g}", lambda b=bound: Polyscore(path, calls, "auto", max_error=SHARE * b)
+                yield f"polyscore auto {bound:g}", lambda b=bound: Polyscore(path, calls, "auto", max_error=b)
         elif precision is not None:
             yield f"polyscore {precision}", lambda p=precision: Polyscore(path, calls, p, max_error=1.0)
     caches = [(p, {"form": "item cache", "item_bytes": ITEM_BYTES, "item_rows": rows}) for p, rows in ITEM_ROWS.items()]

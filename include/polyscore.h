@@ -90,7 +90,8 @@ typedef struct polyscore_open_options {
     uint32_t mode;
     /*
      The type in which dense weights are held. 0: as stored. 1: f32. 2: f16. 3: bf16. 4: int12. 5: int8. 6: for each layer
-     the fastest with which the golden scores stay within `max_error`, or 1e-3, of those in f32; opening takes longer. 7: int16.
+     the fastest with which scores stay within `max_error`, or 1e-3, of those in f32, all but one in a million by the errors
+     of the golden scores; opening takes longer. 7: int16.
      */
     uint32_t precision;
     /*

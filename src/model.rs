@@ -12,7 +12,7 @@ use crate::plan::{ItemRows, MAX_TILE, Plan, PlanOptions, Precision};
 use crate::pool::Pool;
 use crate::request::{Column, Slot, Values};
 use crate::scorer::Scorer;
-use crate::tuning::Tuning;
+use crate::tuning::{Tuning, rare_error};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -26,8 +26,8 @@ pub struct OpenOptions {
     pub precision: Option<Precision>,
     /// The types of single dense weights, by the names of their tensors; they go before `precision`.
     pub layers: BTreeMap<String, Precision>,
-    /// Whether every dense layer gets the fastest type with which the golden scores stay within `max_error`, 1e-3 if that is
-    /// `None`, of those in f32: see [`Tuning`]. It takes about three openings per layer; `precision` and `layers` are not
+    /// Whether every dense layer gets the fastest type with which scores stay within `max_error`, 1e-3 if that is `None`, of
+    /// those in f32: by the errors of the golden scores, all but one score in a million (see [`Tuning`] and [`rare_error`]). It takes about three openings per layer; `precision` and `layers` are not
     /// used. A file without golden requests is refused.
     pub auto: bool,
     /// The largest difference from the golden scores that is accepted. `None`: the tolerance that the file states for the
@@ -207,16 +207,9 @@ impl Source {
             let scores = requests.map(|(index, request)| model.score_golden(index, request));
             Ok(scores.collect::<Result<Vec<_>, Error>>()?.concat())
         };
-        let mut figure = |expected: &[f32], scores: &[f32]| largest_error(expected, scores) / bound;
+        let mut figure = |expected: &[f32], scores: &[f32]| rare_error(expected, scores) / bound;
         Tuning::of(self, options, &mut run, &mut figure)
     }
-}
-
-/// The largest difference of two lists of scores; infinite where one is not finite.
-fn largest_error(expected: &[f32], scores: &[f32]) -> f64 {
-    let error = |(expected, score): (&f32, &f32)| (f64::from(*expected) - f64::from(*score)).abs();
-    let larger = |a: f64, b: f64| if b > a || b.is_nan() { if b.is_nan() { f64::INFINITY } else { b } } else { a };
-    expected.iter().zip(scores).map(error).fold(0.0, larger)
 }
 
 /// What `auto` keeps where no bound is given.

@@ -50,6 +50,23 @@ fn a_layer_over_several_parts_of_a_row_is_split_as_one_over_one() {
 }
 
 #[test]
+fn gates_are_mixed_as_logits_but_for_those_that_change_less_often() {
+    let count = |name: &str| {
+        let [model, _] = both(name);
+        let steps: Vec<(&str, bool)> =
+            model.plan().steps().map(|(_, step)| (step.operation_name(), step.shape.starts_with("softmax "))).collect();
+        ["softmax", "mixture"].map(|operation| {
+            let mine = steps.iter().filter(|(of, _)| *of == operation);
+            (mine.clone().count(), mine.filter(|(_, is_softmax)| *is_softmax).count())
+        })
+    };
+    assert_eq!(count("mmoe"), [(0, 0), (2, 2)]);
+    assert_eq!(count("taml"), [(0, 0), (6, 6)]);
+    // Its gate is of the item, its experts are of the pair.
+    assert_eq!(count("graph"), [(3, 0), (1, 0)]);
+}
+
+#[test]
 fn what_depends_on_the_scenario_alone_is_kept_for_all_scenarios() {
     let [model, _] = both("pepnet");
     let [_, scenario, ..] = model.plan().multiply_adds();

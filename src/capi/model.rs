@@ -26,7 +26,8 @@ pub struct polyscore_open_options {
     /// How the file is held. 0: mapped, tables are read in place. 1: a private snapshot. 2: a copy in memory.
     pub mode: u32,
     /// The type in which dense weights are held. 0: as stored. 1: f32. 2: f16. 3: bf16. 4: int12. 5: int8. 6: for each layer
-    /// the fastest with which the golden scores stay within `max_error`, or 1e-3, of those in f32; opening takes longer. 7: int16.
+    /// the fastest with which scores stay within `max_error`, or 1e-3, of those in f32, all but one in a million by the errors
+    /// of the golden scores; opening takes longer. 7: int16.
     pub precision: u32,
     /// 1 keeps request-constant work in `score`; the scores have the same bits. 0 hoists it into `prepare`.
     pub no_split: u32,

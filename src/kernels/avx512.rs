@@ -38,7 +38,7 @@ mod present {
 
     kernel_set! {
         "avx512", Avx512, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni",
-        ["6x64", "12x32", "6x32", "6x64", "6x64"]
+        ["6x64", "6x64", "6x32", "6x64", "6x64"]
     }
 
     pub fn is_available() -> bool {

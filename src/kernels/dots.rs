@@ -505,7 +505,7 @@ impl<L: Dot<K>, K: Kind> Tiled for Product<'_, L, K> {
             loop {
                 while word < end {
                     if Self::PREFETCHES && R > 2 {
-                        ahead.ask::<L>(word, 64);
+                        ahead.ask::<L>(word);
                     }
                     let mut lines = [L::line(from.add(word * 64)); P];
                     for (p, line) in lines.iter_mut().enumerate().skip(1) {

@@ -379,11 +379,20 @@ pub unsafe fn softmax<L: Lanes>(memory: &mut [f32], rows: usize, input: Span, ou
         // SAFETY: both rows lie in checked spans.
         unsafe {
             let from = memory.add(input.offset + row * input.stride);
-            let to = memory.add(output.offset + row * output.stride);
-            let sum = L::splat(exponentials::<L>(from, to, input.width));
-            for (column, count) in chunks(input.width) {
-                write(read::<L>(to.add(column), count).div(sum), to.add(column), count);
-            }
+            softmax_row::<L>(from, memory.add(output.offset + row * output.stride), input.width);
+        }
+    }
+}
+
+/// # Safety
+/// As [`Lanes`]; both rows have `width` elements.
+#[inline(always)]
+unsafe fn softmax_row<L: Lanes>(from: *const f32, to: *mut f32, width: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let sum = L::splat(exponentials::<L>(from, to, width));
+        for (column, count) in chunks(width) {
+            write(read::<L>(to.add(column), count).div(sum), to.add(column), count);
         }
     }
 }
@@ -527,16 +536,36 @@ pub unsafe fn dot<L: Lanes>(memory: &mut [f32], rows: usize, left: Span, right: 
     }
 }
 
+/// The most experts of a mixture that computes the softmax of its gate.
+pub const MAX_SHARES: usize = 64;
+
 /// # Safety
 /// As [`super::list::Functions`].
 #[inline(always)]
-pub unsafe fn mixture<L: Lanes>(memory: &mut [f32], rows: usize, gate: Span, experts: &[Span], output: Span) {
+pub unsafe fn mixture<L: Lanes>(
+    memory: &mut [f32],
+    rows: usize,
+    gate: Span,
+    is_softmax: bool,
+    experts: &[Span],
+    output: Span,
+) {
     let memory = memory.as_mut_ptr();
+    let mut shares = [0.0; MAX_SHARES];
     for row in 0..rows {
+        // SAFETY: the gate has checked rows, no longer than `shares` if they are of logits.
+        let weights = unsafe {
+            let gate_row = memory.add(gate.offset + row * gate.stride).cast_const();
+            if is_softmax {
+                softmax_row::<L>(gate_row, shares.as_mut_ptr(), gate.width);
+                shares.as_ptr()
+            } else {
+                gate_row
+            }
+        };
         for (column, count) in chunks(output.width) {
-            // SAFETY: all rows lie in checked spans; the gate has a weight per expert.
+            // SAFETY: all rows lie in checked spans; there is a weight per expert.
             unsafe {
-                let weights = memory.add(gate.offset + row * gate.stride);
                 let mut sum = L::splat(0.0);
                 for (e, expert) in experts.iter().enumerate() {
                     let x = read::<L>(memory.add(expert.offset + row * expert.stride + column), count);

@@ -1,6 +1,7 @@
 //! The kernel sets, listed once, and the checked way to call them.
 
 use super::functions::is_cheap;
+use super::lanes::MAX_SHARES;
 use super::panels::{Element, OutOfMemory, Panels, SharedBytes, Unfit, Weight};
 use super::{
     Activation, Attend, Combine, Dense, Generated, MatMul, Places, Pooling, Reduce, Span, Start, Table, amx, avx2,
@@ -28,7 +29,7 @@ pub(super) struct Functions {
     pub layer_norm: unsafe fn(&mut [f32], usize, Span, &[f32], &[f32], f32, Span),
     pub normalize: unsafe fn(&mut [f32], usize, Span, f32, Span),
     pub dot: unsafe fn(&mut [f32], usize, Span, Span, usize, Span),
-    pub mixture: unsafe fn(&mut [f32], usize, Span, &[Span], Span),
+    pub mixture: unsafe fn(&mut [f32], usize, Span, bool, &[Span], Span),
     pub copy: unsafe fn(&mut [f32], usize, Span, Span),
     pub gather: unsafe fn(&mut [f32], Table<'_>, &[u32], Span),
     pub gather_pooled: unsafe fn(&mut [f32], Table<'_>, &[u32], &[u32], Pooling, Span),
@@ -69,7 +70,9 @@ macro_rules! kernel_set {
                 );
                 lanes::normalize(memory: &mut [f32], rows: usize, input: Span, epsilon: f32, output: Span);
                 lanes::dot(memory: &mut [f32], rows: usize, left: Span, right: Span, groups: usize, output: Span);
-                lanes::mixture(memory: &mut [f32], rows: usize, gate: Span, experts: &[Span], output: Span);
+                lanes::mixture(
+                    memory: &mut [f32], rows: usize, gate: Span, is_softmax: bool, experts: &[Span], output: Span
+                );
                 lanes::copy(memory: &mut [f32], rows: usize, input: Span, output: Span);
                 lanes::gather(memory: &mut [f32], table: Table<'_>, ids: &[u32], output: Span);
                 lanes::gather_pooled(
@@ -398,9 +401,19 @@ impl Kernels {
         unsafe { (self.functions.softmax)(memory, rows, input, output) }
     }
 
-    /// `output = sum_e gate[e] * experts[e]`, e ascending by FMA from zero.
-    pub fn mixture(&self, memory: &mut [f32], rows: usize, gate: Span, experts: &[Span], output: Span) {
+    /// `output = sum_e gate[e] * experts[e]`, e ascending by FMA from zero; or the same with the softmax of the gate, of up to
+    /// [`MAX_SHARES`] experts.
+    pub fn mixture(
+        &self,
+        memory: &mut [f32],
+        rows: usize,
+        gate: Span,
+        is_softmax: bool,
+        experts: &[Span],
+        output: Span,
+    ) {
         assert_eq!(gate.width, experts.len(), "mixture gate");
+        assert!(!is_softmax || gate.width <= MAX_SHARES, "mixture softmax");
         check(memory, rows, gate);
         for expert in experts {
             assert_eq!(expert.width, output.width, "mixture expert");
@@ -408,7 +421,7 @@ impl Kernels {
         }
         check_output(memory, rows, output);
         // SAFETY: the CPU has the set (`select`), and all spans were checked above.
-        unsafe { (self.functions.mixture)(memory, rows, gate, experts, output) }
+        unsafe { (self.functions.mixture)(memory, rows, gate, is_softmax, experts, output) }
     }
 
     /// `output = input`

@@ -34,6 +34,7 @@ mod transposed;
 mod wide;
 
 pub use dots::Reach;
+pub use lanes::MAX_SHARES;
 pub use list::Kernels;
 pub use panels::{Element, Panels, Unfit, Weight};
 pub use places::Places;
@@ -207,7 +208,7 @@ pub struct Dense<'a> {
     pub addend: Option<Span>,
     pub output: Span,
     pub activation: Activation,
-    /// Room for the quantised rows: [`Weight::scratch`] f32.
+    /// Room for the quantised rows or widened weights: [`Weight::scratch`] f32.
     pub scratch: Span,
     /// How far the words of quantised rows may reach: at most as far as the weights allow.
     pub reach: Reach,

@@ -8,6 +8,7 @@
 //! for them, and [`Panels::of`] reads the weights where they lie.
 
 use super::dots::{self, Reach};
+use super::tile;
 use half::{bf16, f16};
 use std::fmt;
 use std::sync::Arc;
@@ -54,11 +55,14 @@ impl Element {
 /// Outputs per panel.
 pub const PANEL: usize = 16;
 
+/// Bytes of a cache line.
+pub const LINE: usize = 64;
+
 #[repr(C, align(64))]
 #[derive(Clone, Copy)]
-struct Line([u8; 64]);
+struct Line([u8; LINE]);
 
-const _: () = assert!(size_of::<Line>() == 64);
+const _: () = assert!(size_of::<Line>() == LINE);
 
 /// The weights could not be reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,7 +211,8 @@ impl Weight {
     /// f32 of scratch that a dense layer of `depth` inputs needs for `rows` rows.
     pub fn scratch(self, depth: usize, rows: usize) -> usize {
         match self {
-            Weight::F32 | Weight::F16 => 0,
+            Weight::F32 => 0,
+            Weight::F16 => tile::scratch(depth, rows),
             Weight::Bf16 | Weight::Int12 | Weight::Int16 => dots::scratch(2, depth, rows),
             Weight::Int8 => dots::scratch(1, depth, rows),
         }

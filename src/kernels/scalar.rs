@@ -366,12 +366,17 @@ fn dot(memory: &mut [f32], rows: usize, left: Span, right: Span, groups: usize, 
     }
 }
 
-fn mixture(memory: &mut [f32], rows: usize, gate: Span, experts: &[Span], output: Span) {
+fn mixture(memory: &mut [f32], rows: usize, gate: Span, is_softmax: bool, experts: &[Span], output: Span) {
     for row in 0..rows {
+        let mut weights: Vec<f32> = (0..gate.width).map(|e| memory[at(gate, row, e)]).collect();
+        if is_softmax {
+            let whole = Span { offset: 0, stride: 0, width: gate.width };
+            softmax(&mut weights, 1, whole, whole);
+        }
         for column in 0..output.width {
             let mut sum = 0.0;
-            for (e, expert) in experts.iter().enumerate() {
-                sum = memory[at(gate, row, e)].mul_add(memory[at(*expert, row, column)], sum);
+            for (weight, expert) in weights.iter().zip(experts) {
+                sum = weight.mul_add(memory[at(*expert, row, column)], sum);
             }
             memory[at(output, row, column)] = sum;
         }

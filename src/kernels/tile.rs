@@ -10,10 +10,10 @@
 //!             acc[row] = fma(x[row][k], w, acc[row])
 //!         out[row] = activation(addend + acc[row])
 //! ```
-//! Fewer panels than registers hold side by side have strips of 12 rows, and so have weights that are widened. One or two rows
-//! cannot hide the latency of FMA in one panel: they take several panels side by side. They do not prefetch weights: panels are
-//! read in order, and a prefetch made one row slower (reference figures: 10 to 45 %). Of more rows, the strips ask for the
-//! next panels; the first to read those would wait for the third-level cache.
+//! Fewer panels than registers hold side by side have strips of 12 rows. One or two rows cannot hide the latency of FMA in one
+//! panel: they take several panels side by side. They do not prefetch weights: panels are read in order, and a prefetch made
+//! one row slower (reference figures: 10 to 45 %). Of more rows, the strips ask for the next panels; the first to read those
+//! would wait for the third-level cache. Of many rows, the first strip leaves weights of f16 widened for the others.
 //!
 //! Weights in bf16 and integers are multiplied in pairs and quadruples: [`super::dots`], in the same tiles.
 //!
@@ -26,7 +26,7 @@
 use super::dots::{self, Bytes, Dot, Pairs, Words};
 use super::functions::activate_cheaply;
 use super::lanes::{Lanes, read, write};
-use super::panels::{PANEL, Weight};
+use super::panels::{LINE, PANEL, Weight};
 use super::{Activation, Dense, Generated, Span, Start};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
@@ -62,6 +62,17 @@ impl Stored for StoredF16 {
 
 /// Rows of the tile: 12 of 16 registers are accumulators where a register has 8 lanes, 24 of 32 where it has 16.
 pub(super) const ROWS: usize = 6;
+
+/// The rows from which on a strip widens weights for the others.
+const MANY: usize = 3 * ROWS;
+
+/// f32 of scratch that a call of `rows` rows of `depth` inputs needs where weights are widened: the panels of a tile.
+pub fn scratch(depth: usize, rows: usize) -> usize {
+    if rows < MANY { 0 } else { (4 * PANEL).saturating_mul(depth).saturating_add(LINE / size_of::<f32>()) }
+}
+
+/// The fewest rows that are computed in strips.
+const LOWEST: usize = 3;
 
 /// Rows of a computed matrix that are copied together.
 pub(super) const BLOCK: usize = 256;
@@ -137,11 +148,20 @@ pub unsafe fn dense<L: Lanes + Dot<Pairs> + Dot<Words> + Dot<Bytes>>(
 
 #[inline(always)]
 unsafe fn dense_of<L: Lanes, S: Stored>(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
-    let (layer, output) = (Layer::of(call), call.output);
+    let (layer, panels) = (Layer::of(call), call.output.width.div_ceil(PANEL));
     let (from, panel_bytes) = (call.weights.weights(), call.weights.panel_bytes());
     let matrix = Matrix { from, first: 0, panel_bytes, row_bytes: PANEL * S::SIZE, is_padded: true };
-    // SAFETY: rows and panels are those of the call, whose spans were checked.
-    unsafe { all(&Product::<L, S>::new(memory.as_mut_ptr(), matrix, &layer), rows, output.width.div_ceil(PANEL)) }
+    let memory = memory.as_mut_ptr();
+    let stored = Product::<L, S>::new(memory, matrix, &layer);
+    // SAFETY: rows and panels are those of the call, whose spans were checked, and scratch has room for a whole line more.
+    unsafe {
+        if S::SIZE == size_of::<f32>() || rows < MANY {
+            all(&stored, rows, panels);
+        } else {
+            let room = memory.add(call.scratch.offset);
+            all(&Widened { stored, copy: room.add(room.align_offset(LINE)) }, rows, panels);
+        }
+    }
 }
 
 /// # Safety
@@ -219,6 +239,7 @@ unsafe fn panel_of_blocks<L: Lanes>(memory: *mut f32, rows: usize, panel: usize,
 pub(super) struct Ahead {
     from: *const u8,
     shift: u32,
+    bytes: usize,
 }
 
 impl Ahead {
@@ -231,17 +252,17 @@ impl Ahead {
         let (lines, bytes) = product.lines();
         // SAFETY: the caller's promise.
         let from = unsafe { product.panel(panel) }.wrapping_add(part * lines.div_ceil(1 << shift) * bytes);
-        Self { from, shift }
+        Self { from, shift, bytes }
     }
 
-    /// Asks for what belongs to line `line` of the tile; lines lie `bytes` apart.
+    /// Asks for what belongs to line `line` of the tile.
     ///
     /// # Safety
     /// As [`Lanes`].
     #[inline(always)]
-    pub unsafe fn ask<L: Lanes>(self, line: usize, bytes: usize) {
+    pub unsafe fn ask<L: Lanes>(self, line: usize) {
         // SAFETY: the caller's promise.
-        unsafe { L::prefetch(self.from.wrapping_add((line >> self.shift) * bytes)) }
+        unsafe { L::prefetch(self.from.wrapping_add((line >> self.shift) * self.bytes)) }
     }
 }
 
@@ -251,9 +272,6 @@ pub(super) trait Tiled {
     const ROWS: usize;
     /// Panels side by side in a tile of so many rows: 1, 2 or 4.
     const WIDEST: usize;
-    /// Whether reading weights costs arithmetic, so that tiles of more rows by fewer panels are faster.
-    const IS_WIDENED: bool = false;
-
     /// Whether tiles of several rows ask for the weights of the next ones: with 16 registers, the compiler then spills some.
     const PREFETCHES: bool = Self::WIDEST == 4 && !cfg!(without = "prefetch");
 
@@ -271,6 +289,15 @@ pub(super) trait Tiled {
     /// # Safety
     /// The CPU has the set, and rows and panels are of the product, whose spans were checked.
     unsafe fn tile<const R: usize, const P: usize>(&self, row: usize, panel: usize, ahead: Ahead);
+
+    /// Computes the first rows of `P` panels from `panel` where these differ from others, and says how many they are.
+    ///
+    /// # Safety
+    /// As [`Tiled::tile`].
+    #[inline(always)]
+    unsafe fn first<const P: usize>(&self, _panel: usize) -> usize {
+        0
+    }
 }
 
 /// All rows by all panels.
@@ -281,14 +308,14 @@ pub(super) trait Tiled {
 pub(super) unsafe fn all<T: Tiled>(product: &T, rows: usize, panels: usize) {
     // SAFETY: the caller's promise; no panel is beyond `panels`.
     unsafe {
-        if rows <= 2 {
+        if rows < LOWEST {
             for row in 0..rows {
                 row_of_panels(product, row, panels);
             }
             return;
         }
         let mut panel = 0;
-        if T::WIDEST == 4 && !(T::IS_WIDENED && rows >= 2 * ROWS) {
+        if T::WIDEST == 4 {
             while panel + 4 <= panels {
                 strips::<T, 4>(product, rows, panel, panels);
                 panel += 4;
@@ -307,10 +334,11 @@ pub(super) unsafe fn all<T: Tiled>(product: &T, rows: usize, panels: usize) {
     }
 }
 
-/// All rows by `P` panels: in strips of twice the rows, if the registers hold so many, and in such of nearly equal height.
+/// All rows by `P` panels: in strips of twice the rows, if the registers hold so many, and in such of nearly equal height. What
+/// the former leave is no row or [`LOWEST`] at least, so that the latter have heights of which there are tiles.
 ///
 /// # Safety
-/// As [`Tiled::tile`].
+/// As [`Tiled::tile`]; there are [`LOWEST`] rows at least.
 #[inline(always)]
 pub(super) unsafe fn strips<T: Tiled, const P: usize>(product: &T, rows: usize, panel: usize, panels: usize) {
     let is_tall = 2 * P <= T::WIDEST && T::ROWS == ROWS;
@@ -323,9 +351,10 @@ pub(super) unsafe fn strips<T: Tiled, const P: usize>(product: &T, rows: usize, 
         // SAFETY: the caller's promise: a panel is below `panels`.
         unsafe { Ahead::new(product, if next < panels.min(panel + 2 * P) { next } else { panel }, part, shift) }
     };
-    let mut row = 0;
+    // SAFETY: the caller's promise.
+    let mut row = unsafe { product.first::<P>(panel) };
     if is_tall {
-        while row + 2 * ROWS <= rows {
+        while row + 2 * ROWS == rows || row + 2 * ROWS + LOWEST <= rows {
             // SAFETY: the caller's promise.
             unsafe { product.tile::<12, P>(row, panel, ahead()) };
             row += 2 * ROWS;
@@ -342,9 +371,8 @@ pub(super) unsafe fn strips<T: Tiled, const P: usize>(product: &T, rows: usize, 
                 6 if T::ROWS >= 6 => product.tile::<6, P>(first, panel, ahead),
                 5 if T::ROWS >= 5 => product.tile::<5, P>(first, panel, ahead),
                 4 if T::ROWS >= 4 => product.tile::<4, P>(first, panel, ahead),
-                3 => product.tile::<3, P>(first, panel, ahead),
-                2 => product.tile::<2, P>(first, panel, ahead),
-                _ => product.tile::<1, P>(first, panel, ahead),
+                2 if T::ROWS < 5 => product.tile::<2, P>(first, panel, ahead),
+                _ => product.tile::<3, P>(first, panel, ahead),
             }
         }
     }
@@ -405,7 +433,6 @@ impl<'a, L, S> Product<'a, L, S> {
 impl<L: Lanes, S: Stored> Tiled for Product<'_, L, S> {
     const ROWS: usize = ROWS;
     const WIDEST: usize = L::WIDEST;
-    const IS_WIDENED: bool = S::SIZE < size_of::<f32>();
 
     #[inline(always)]
     fn lines(&self) -> (usize, usize) {
@@ -420,6 +447,24 @@ impl<L: Lanes, S: Stored> Tiled for Product<'_, L, S> {
 
     #[inline(always)]
     unsafe fn tile<const R: usize, const P: usize>(&self, row: usize, panel: usize, ahead: Ahead) {
+        // SAFETY: the caller's promise.
+        unsafe { self.multiply::<R, P>(row, panel, ahead, None) }
+    }
+}
+
+impl<L: Lanes, S: Stored> Product<'_, L, S> {
+    /// Computes a tile, and leaves its weights as f32 at `copy`, the panels side by side.
+    ///
+    /// # Safety
+    /// As [`Tiled::tile`]; `copy` has room for the panels.
+    #[inline(always)]
+    unsafe fn multiply<const R: usize, const P: usize>(
+        &self,
+        row: usize,
+        panel: usize,
+        ahead: Ahead,
+        copy: Option<*mut f32>,
+    ) {
         let Self { memory, layer, .. } = *self;
         let Layer { input, output, .. } = *layer;
         let count = |p: usize| (output.width - (panel + p) * PANEL).min(PANEL);
@@ -434,13 +479,16 @@ impl<L: Lanes, S: Stored> Tiled for Product<'_, L, S> {
             let inputs = memory.add(input.offset + row * input.stride).cast_const();
             for k in 0..input.width {
                 let from = matrix.from.add(k * matrix.row_bytes);
-                if Self::PREFETCHES && R > 2 {
-                    ahead.ask::<L>(k, self.matrix.row_bytes);
+                if Self::PREFETCHES && R > 2 && copy.is_none() {
+                    ahead.ask::<L>(k);
                 }
                 let mut w = [L::splat(0.0); P];
                 for (p, w) in w.iter_mut().enumerate() {
                     let from = from.add(p * matrix.panel_bytes);
                     *w = if p + 1 < P || last == PANEL { S::load(from) } else { L::load_part(from.cast(), last) };
+                    if let Some(copy) = copy {
+                        w.store(copy.add((k * P + p) * PANEL));
+                    }
                 }
                 each_row!(r of R: {
                     let x = L::splat(*inputs.add(r * input.stride + k));
@@ -453,6 +501,53 @@ impl<L: Lanes, S: Stored> Tiled for Product<'_, L, S> {
             each_row!(r of R: for p in 0..P { ends[r][p] = sums[r][p]; });
             finish(memory, row, panel, layer, &ends);
         }
+    }
+}
+
+/// A product whose first strips leave what they widen for the others.
+struct Widened<'a, L, S> {
+    stored: Product<'a, L, S>,
+    /// The panels of a tile side by side, in whole cache lines.
+    copy: *mut f32,
+}
+
+impl<L: Lanes, S: Stored> Tiled for Widened<'_, L, S> {
+    const ROWS: usize = ROWS;
+    const WIDEST: usize = L::WIDEST;
+
+    #[inline(always)]
+    fn lines(&self) -> (usize, usize) {
+        self.stored.lines()
+    }
+
+    #[inline(always)]
+    unsafe fn panel(&self, panel: usize) -> *const u8 {
+        // SAFETY: the caller's promise.
+        unsafe { self.stored.panel(panel) }
+    }
+
+    #[inline(always)]
+    unsafe fn first<const P: usize>(&self, panel: usize) -> usize {
+        // SAFETY: the caller's promise; there are `MANY` rows at least, and the copy has room for the widest tile.
+        unsafe {
+            let ahead = Ahead::new(self, panel, 0, 0);
+            if 2 * P <= Self::WIDEST {
+                self.stored.multiply::<12, P>(0, panel, ahead, Some(self.copy));
+                12
+            } else {
+                self.stored.multiply::<6, P>(0, panel, ahead, Some(self.copy));
+                6
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn tile<const R: usize, const P: usize>(&self, row: usize, panel: usize, ahead: Ahead) {
+        let Product { memory, layer, .. } = self.stored;
+        let (from, panel_bytes) = (self.copy.cast_const().cast(), PANEL * size_of::<f32>());
+        let matrix = Matrix { from, first: panel, panel_bytes, row_bytes: P * panel_bytes, is_padded: true };
+        // SAFETY: the caller's promise; `first` has left the panels in the copy.
+        unsafe { Product::<L, StoredF32>::new(memory, matrix, layer).tile::<R, P>(row, panel, ahead) }
     }
 }
 

@@ -659,7 +659,7 @@ impl<'a> Builder<'a> {
     /// `sum_e gate[e] * experts[e]`; the gate is as wide as there are experts, and the experts are equally wide.
     pub fn mixture(&mut self, name: &str, gate: Value, experts: &[Value]) -> Value {
         let width = self.width(experts[0]);
-        self.graph.add(Op::Mixture { gate, experts: experts.to_vec() }, width, name)
+        self.graph.add(Op::Mixture { gate, is_softmax: false, experts: experts.to_vec() }, width, name)
     }
 
     /// The names of the tasks that the network predicts itself, in listed order.

@@ -169,8 +169,8 @@ pub enum Op {
     Find { index: Value, table: TensorId },
     /// Of an input `[groups, length, inner]` the elements at computed places, `[groups, count]`.
     Pick { input: Value, index: Value, groups: usize },
-    /// `sum_e gate[e] * experts[e]`
-    Mixture { gate: Value, experts: Vec<Value> },
+    /// `sum_e gate[e] * experts[e]`, or with the softmax of the gate, which is put there by `plan/fuse`.
+    Mixture { gate: Value, is_softmax: bool, experts: Vec<Value> },
     /// `sum_j left[g, j] * right[g, j]` for each of `width` equal parts.
     Dot { left: Value, right: Value },
     /// The inner product of each pair.
@@ -242,7 +242,7 @@ impl Op {
                 f(matrix);
                 f(scale);
             }
-            Op::Mixture { gate, experts } => {
+            Op::Mixture { gate, experts, .. } => {
                 f(gate);
                 experts.iter_mut().for_each(f);
             }

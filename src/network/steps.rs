@@ -633,7 +633,7 @@ impl Step<'_> {
                 self.expect("the gate", b.width(*gate), experts.len())?;
                 let width = b.width(experts[0]);
                 experts.iter().try_for_each(|expert| self.expect("an expert", b.width(*expert), width))?;
-                (Op::Mixture { gate: *gate, experts: experts.to_vec() }, width)
+                (Op::Mixture { gate: *gate, is_softmax: false, experts: experts.to_vec() }, width)
             }
             Kind::Dot { groups } => {
                 let [left, right] = self.inputs()?;

@@ -19,7 +19,7 @@ pub struct Dense {
     pub addend: Option<Span>,
     pub activation: Activation,
     pub output: Span,
-    /// Room for the quantised rows of a call.
+    /// Room for the quantised rows of a call, or for widened weights.
     pub scratch: Span,
     /// How far their words may reach.
     pub reach: Reach,

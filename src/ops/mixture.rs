@@ -1,4 +1,4 @@
-//! `out = sum_e gate[e] * experts[e]`, e ascending by FMA.
+//! `out = sum_e gate[e] * experts[e]`, e ascending by FMA; the gate may be logits, of which the softmax is taken first.
 
 use super::{Context, Span};
 
@@ -6,12 +6,15 @@ use super::{Context, Span};
 #[derive(Debug)]
 pub struct Mixture {
     pub gate: Span,
+    /// Whether the weights are the softmax of the gate.
+    pub is_softmax: bool,
     pub experts: Vec<Span>,
     pub output: Span,
 }
 
 impl Mixture {
     pub(super) fn run(&self, context: &mut Context<'_>) {
-        context.kernels.mixture(context.memory, context.rows, self.gate, &self.experts, self.output);
+        let Self { gate, is_softmax, experts, output } = self;
+        context.kernels.mixture(context.memory, context.rows, *gate, *is_softmax, experts, *output);
     }
 }

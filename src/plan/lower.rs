@@ -246,10 +246,11 @@ impl Lowering<'_> {
             Op::SoftmaxDown { input } => {
                 self.plain(Operation::SoftmaxDown(SoftmaxDown { input: span(*input), output }), shape)
             }
-            Op::Mixture { gate, experts } => {
-                let shape = format!("{}x{width}", experts.len());
+            Op::Mixture { gate, is_softmax, experts } => {
+                let shape = format!("{}{}x{width}", if *is_softmax { "softmax " } else { "" }, experts.len());
+                let (gate, is_softmax) = (span(*gate), *is_softmax);
                 let spans = experts.iter().map(|expert| span(*expert)).collect();
-                let mixture = Operation::Mixture(Mixture { gate: span(*gate), experts: spans, output });
+                let mixture = Operation::Mixture(Mixture { gate, is_softmax, experts: spans, output });
                 count(self.plain(mixture, shape), experts.len() * width)
             }
             Op::Dot { left, right } => {

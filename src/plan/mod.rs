@@ -7,7 +7,7 @@
 //! | `prune` | all values | those that a task needs, marked with the tasks |
 //! | `tabulate` | products of single ids of the request | sums of rows of product tables |
 //! | `items` | products of the item that the request is added to | sums that an item cache can keep, and additions |
-//! | `fuse` | activations over products | epilogues |
+//! | `fuse` | activations over products, softmax of gates | epilogues, mixtures of logits |
 //! | `schedule` | nodes | their order: free of the scenario first, positions in blocks |
 //! | `arena` | values | spans of one memory, with a lifetime each |
 //! | `lower`, `pack` | nodes and weights | operations with kernels and panels |
@@ -199,7 +199,7 @@ impl Plan {
         let model = Tables { description, store, tables, rates: &features };
         let graph = tabulate(&graph, &model, options.product_bytes);
         let graph = if options.items.is_some() { items::apart(&graph, &features) } else { graph };
-        let graph = if cfg!(without = "fusion") { graph } else { fuse::fuse(&graph) };
+        let graph = if cfg!(without = "fusion") { graph } else { fuse::fuse(&graph, &features) };
         let (graph, tasks) = prune::prune(&graph, &factors);
 
         let rates = rates(&graph, &features);

@@ -16,8 +16,8 @@ use super::{
 /// Widths around the lanes, panels and blocks of panels.
 const WIDTHS: [usize; 14] = [1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 48, 63, 64, 65];
 
-/// Rows around the strip of six and the tile.
-const ROWS: [usize; 16] = [1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 48, 65, 66, 67, 96, 131];
+/// Rows around the strip of six, those that widen weights once, and the tile.
+const ROWS: [usize; 18] = [1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 17, 18, 48, 65, 66, 67, 96, 131];
 
 const ELEMENTS: [Element; 5] = [Element::F32, Element::F16, Element::Bf16, Element::Int8, Element::Int4];
 
@@ -246,7 +246,9 @@ fn what_lies_around_an_output_stays() {
         ("dot", Span { width: 3, ..output }, rows, &|set, memory| {
             set.dot(memory, rows, wide, wide, 3, Span { width: 3, ..output });
         }),
-        ("mixture", output, rows, &|set, memory| set.mixture(memory, rows, span(1, 1, 2), &[input, input], output)),
+        ("mixture", output, rows, &|set, memory| {
+            set.mixture(memory, rows, span(1, 1, 2), true, &[input, input], output)
+        }),
         ("copy", output, rows, &|set, memory| set.copy(memory, rows, input, output)),
         ("pool", output, 1, &|set, memory| set.pool(memory, rows, input, None, true, output)),
         ("weighted pool", output, 1, &|set, memory| set.pool(memory, rows, input, Some(span(9, 5, 3)), false, output)),

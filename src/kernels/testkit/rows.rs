@@ -1,8 +1,8 @@
 //! Functions of elements and of rows, and the rows of tables.
 
 use super::{
-    ACTIVATIONS, COMBINATIONS, EDGES, ELEMENTS, GUARD, WIDTHS, assert_near, compare, magnitude, memory, paint, row,
-    span, sum_of_products, ulps,
+    ACTIVATIONS, COMBINATIONS, EDGES, ELEMENTS, GUARD, WIDTHS, assert_near, assert_same, compare, magnitude, memory,
+    paint, row, span, sum_of_products, ulps,
 };
 use crate::kernels::{Activation, Combine, Element, Kernels, Pooling, Span, Table};
 
@@ -58,9 +58,20 @@ fn softmax_and_mixture_have_the_bits_of_the_truth() {
             compare(&(width, rows, "softmax in place"), &start, |set, memory| set.softmax(memory, rows, input, input));
             let experts = [span(1, width, width), span(rows * width, width, width), span(4, 0, width)];
             let gate = span(2, 1, 3);
-            compare(&(width, rows, "mixture"), &start, |set, memory| {
-                set.mixture(memory, rows, gate, &experts, output);
-            });
+            for is_softmax in [false, true] {
+                compare(&(width, rows, is_softmax, "mixture"), &start, |set, memory| {
+                    set.mixture(memory, rows, gate, is_softmax, &experts, output);
+                });
+            }
+            let shares = span(start.len(), 3, 3);
+            let longer = [&start[..], &vec![0.0; rows * 3]].concat();
+            for kernels in Kernels::available() {
+                let [mut apart, mut fused] = [longer.clone(), longer.clone()];
+                kernels.softmax(&mut apart, rows, gate, shares);
+                kernels.mixture(&mut apart, rows, shares, false, &experts, output);
+                kernels.mixture(&mut fused, rows, gate, true, &experts, output);
+                assert_same(kernels.name(), &(width, rows, "fused"), &fused[..start.len()], &apart[..start.len()]);
+            }
         }
     }
 }
