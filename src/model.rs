@@ -27,7 +27,8 @@ pub struct OpenOptions {
     /// The types of single dense weights, by the names of their tensors; they go before `precision`.
     pub layers: BTreeMap<String, Precision>,
     /// Whether every dense layer gets the fastest type with which scores stay within `max_error`, 1e-3 if that is `None`, of
-    /// those in f32: by the errors of the golden scores, all but one score in a million (see [`Tuning`] and [`rare_error`]). It takes about three openings per layer; `precision` and `layers` are not
+    /// those in f32: all but one score in a million, by the tail of the errors of the golden scores (peaks over a threshold);
+    /// see [`Tuning`]. It takes about four openings per layer; `precision` and `layers` are not
     /// used. A file without golden requests is refused.
     pub auto: bool,
     /// The largest difference from the golden scores that is accepted. `None`: the tolerance that the file states for the

@@ -2,8 +2,8 @@
 //!
 //! The errors of layers add up like those of independent sources, so that a choice is a packing problem: which layers may be
 //! in int16 while the others are in f32, and which of those in int8 (with AMX, in bf16 first). Where not all of them may, each is
-//! measured alone; then as many as the bound allows are taken, those first that save most work for their squared error, and
-//! the bound is checked with all of them together.
+//! measured alone; then as many as the bound allows are taken, those first that save most work for their squared error, and of the
+//! others, those first that save most, each that the bound still allows. It is checked with all of them together.
 
 use crate::error::Error;
 use crate::model::{Model, OpenOptions, Source};
@@ -42,7 +42,7 @@ pub struct Measured {
 impl Tuning {
     /// Chooses precisions for the model at `path`. `run` scores the same sample with every model that it is given, each of
     /// them without the golden check; `figure` compares scores with those of f32, 1 being the bound. Both are called about
-    /// three times per layer. `options` opens the models; what it says of precisions is not used.
+    /// four times per layer. `options` opens the models; what it says of precisions is not used.
     ///
     /// # Errors
     /// Those of [`Model::open`] and of `run`.
@@ -239,8 +239,19 @@ pub(crate) fn fill<E>(
                 refused = middle;
             }
         }
-        moves[accepted..].iter().for_each(|(part, _)| is_refused[*part] = true);
-        levels = with(&moves[..accepted]);
+        let mut rest = moves.split_off(accepted);
+        rest.sort_by(|a, b| b.1.total_cmp(&a.1));
+        for last in rest {
+            moves.push(last);
+            let figure = parts.figure(&with(&moves))?;
+            if figure <= bound {
+                filled.figure = Some(figure);
+            } else {
+                moves.pop();
+                is_refused[last.0] = true;
+            }
+        }
+        levels = with(&moves);
     }
     filled.levels = levels;
     Ok(filled)
@@ -315,6 +326,12 @@ mod tests {
             "the one that saves more"
         );
         assert_eq!(filled(&[(&[5.0, 6.0, 7.0], 1.0), (small, 1.0)], &[0, 0]).0, [0, 3]);
+        let parts: [(&[f64], f64); 3] = [(&[0.6, 5.0, 5.0], 1.0), (&[0.9, 5.0, 5.0], 1.2), (&[0.7, 5.0, 5.0], 0.5)];
+        assert_eq!(
+            filled(&parts, &[0, 0, 0]).0,
+            [1, 0, 1],
+            "what fits beside the first, though it saves less for its error"
+        );
         assert_eq!(filled(&[(&[f64::NAN; 3], 1.0)], &[0]), (vec![0], None));
         assert_eq!(filled(&[], &[]), (vec![], None));
     }

@@ -15,6 +15,7 @@ MULTIPLY = re.compile(r"\s(vfn?madd\d+ps|vpdpbusds?|vpdpwssds?|vdpbf16ps|vpmaddw
 TILE = re.compile(r"\stdp\w+\s")
 STACK = re.compile(r"\sv(?:mov\w+|broadcast\w+)\s.*(?:%[xyz]mm\d+.*\(%rsp\)|\(%rsp\).*%[xyz]mm\d+)")
 JUMP = re.compile(r"\sj\w+\s+(?:0x)?([0-9a-f]+)")
+ALWAYS = re.compile(r"\sjmp\s+(?:0x)?([0-9a-f]+)")
 FUNCTION = re.compile(r"^[0-9a-f]+ <(.*)>:$")
 KERNEL = re.compile(r"polyscore::kernels::(avx2|avx512|amx)::.*::(dense|pairs|generated|bytes|planes|floats)$")
 # Innermost loops that a set has at least: fewer, and this looks for the wrong thing.
@@ -43,13 +44,18 @@ def functions(path):
 
 
 def innermost(lines):
-    """The loops that have no other one inside, as slices of the instructions."""
+    """The loops that have no other one inside, as slices of the instructions.
+
+    Code that is always left again between a jump back and its target is no loop: the compiler puts what runs rarely behind the rest.
+    """
     places = {address: place for place, (address, _) in enumerate(lines)}
     jumps = ((place, JUMP.search(text)) for place, (_, text) in enumerate(lines))
     loops = [(places[start], place) for place, jump in jumps
              if jump and (start := int(jump[1], 16)) in places and places[start] <= place]
     for first, last in loops:
-        if not any((a, b) != (first, last) and first <= a and b <= last for a, b in loops):
+        is_left = any((jump := ALWAYS.search(text)) and not lines[first][0] <= int(jump[1], 16) <= lines[last][0]
+                      for _, text in lines[first : last + 1])
+        if not is_left and not any((a, b) != (first, last) and first <= a and b <= last for a, b in loops):
             yield lines[first : last + 1]
 
 
