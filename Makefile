@@ -10,6 +10,9 @@ MAVEN := mvn -q -B -ntp -f bindings/java/pom.xml -Dpolyscore.library=$(LIBRARY)
 # The package is installed as a user would, from the library that is built already.
 INSTALL := $(PYTHON) -m pip install -q --force-reinstall --no-deps --no-build-isolation ./bindings/python
 
+# What is compiled once need not be kept in parts for the next time.
+export CARGO_INCREMENTAL := 0
+
 NOTE :=
 
 .PHONY: demo test rust aarch64 java python readme train bench bench-all ablation errors imports networks zoo setup build headers clean

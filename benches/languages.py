@@ -37,8 +37,9 @@ def build(language: str, target: pathlib.Path, out: pathlib.Path) -> list[str]:
     if not name.exists():
         name.symlink_to("libpolyscore.so")
     if language == "rust":
-        command = ["cargo", "build", "-q", "--release", "--locked", "--example", "calls", "--target-dir", str(target)]
-        subprocess.run(command, check=True, cwd=ROOT)
+        # The features of `make build`: with others, Cargo compiles the library again.
+        command = ["cargo", "build", "-q", "--release", "--locked", "--features", "cli", "--example", "calls"]
+        subprocess.run([*command, "--target-dir", str(target)], check=True, cwd=ROOT)
         return [str(release / "examples/calls")]
     if language in ("c", "cpp"):
         compiler = ["gcc", "-std=c11"] if language == "c" else ["g++", "-std=c++17"]

@@ -40,6 +40,7 @@ pub(super) struct Functions {
     pub choose: unsafe fn(&mut [f32], usize, Span, Span, Span, Span),
     pub reduce: unsafe fn(&mut [f32], usize, Reduce, usize, Span, Span),
     pub view: unsafe fn(&mut [f32], usize, Span, &Places, Span),
+    pub top_k: unsafe fn(&mut [f32], usize, Span, usize, bool, Span),
     pub matmul_transposed: unsafe fn(&mut [f32], usize, &MatMul, [usize; 2]),
     pub prefetch: unsafe fn(*const u8, usize),
     pub spin: unsafe fn(usize) -> usize,
@@ -91,6 +92,9 @@ macro_rules! kernel_set {
                 );
                 reduce::reduce(memory: &mut [f32], rows: usize, how: Reduce, inner: usize, input: Span, output: Span);
                 lanes::view(memory: &mut [f32], rows: usize, input: Span, places: &Places, output: Span);
+                select::top_k(
+                    memory: &mut [f32], rows: usize, input: Span, groups: usize, is_smallest: bool, output: Span
+                );
                 transposed::matmul_transposed(memory: &mut [f32], rows: usize, call: &MatMul, steps: [usize; 2]);
                 lanes::prefetch(from: *const u8, bytes: usize);
                 lanes::spin(turns: usize) -> usize;
@@ -575,7 +579,8 @@ impl Kernels {
         assert!(output.width.is_multiple_of(2 * groups) && output.width / 2 <= input.width, "top k output");
         check(memory, rows, input);
         check_output(memory, rows, output);
-        select::top_k(memory, rows, input, groups, is_smallest, output);
+        // SAFETY: the CPU has the set (`select`), and both spans were checked above.
+        unsafe { (self.functions.top_k)(memory, rows, input, groups, is_smallest, output) }
     }
 
     /// Products of matrices of each row. The output may not overlap with the inputs.

@@ -3,6 +3,7 @@
 use super::dots::{self, Reach};
 use super::list::Functions;
 use super::panels::{Element, Panels, Weight};
+use super::select;
 use super::transposed::is_turned;
 use super::{
     Activation, Attend, Combine, Dense, Generated, MatMul, Places, Pooling, Reduce, Rows, Span, Start, Table,
@@ -43,6 +44,7 @@ pub(super) const FUNCTIONS: Functions = Functions {
     choose,
     reduce,
     view,
+    top_k: select::sorted,
     matmul_transposed,
     prefetch: |_, _| (),
     spin,

@@ -8,7 +8,7 @@
 use super::dots::{self, Bytes, Dot, Pairs, Words};
 use super::lanes::{self, Lanes};
 use super::list::Functions;
-use super::{attend, reduce, tile, transposed};
+use super::{attend, reduce, select, tile, transposed};
 use half::{bf16, f16};
 use wide::f32x8;
 
@@ -44,6 +44,7 @@ pub(super) const FUNCTIONS: Functions = Functions {
     choose: lanes::choose::<Portable>,
     reduce: reduce::reduce::<Portable>,
     view: lanes::view::<Portable>,
+    top_k: select::top_k::<Portable>,
     matmul_transposed: transposed::matmul_transposed::<Portable>,
     prefetch: lanes::prefetch::<Portable>,
     spin: lanes::spin::<Portable>,

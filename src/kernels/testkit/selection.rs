@@ -133,6 +133,26 @@ fn top_k_sorts_with_ties_by_place() {
 }
 
 #[test]
+fn top_k_has_the_bits_of_the_truth() {
+    for (length, groups) in [1, 2, 5, 9, 15, 16, 17].into_iter().flat_map(|length| [(length, 1), (length, 3)]) {
+        let (rows, width) = (3, length * groups);
+        let value = |place: usize| match place / width {
+            0 => paint(place * 7),
+            1 => [1.0, -0.0, 0.0, f32::INFINITY, 1.0, f32::NEG_INFINITY][place * 5 % 6],
+            _ => EDGES[place * 7 % EDGES.len()],
+        };
+        for (count, is_smallest) in [1, length.div_ceil(2), length].into_iter().flat_map(|n| [(n, false), (n, true)]) {
+            let mut start: Vec<f32> = (0..rows * width).map(value).collect();
+            let output = span(start.len(), 2 * groups * count + 1, 2 * groups * count);
+            start.resize(output.offset + rows * output.stride, GUARD);
+            compare(&(length, groups, count, is_smallest), &start, |set, memory| {
+                set.top_k(memory, rows, span(0, width, width), groups, is_smallest, output);
+            });
+        }
+    }
+}
+
+#[test]
 fn top_k_sorts_any_row() {
     for length in [1, 2, 17, 40] {
         let x: Vec<f32> = (0..length).map(|place| EDGES[place * 7 % 19] * [1.0, 0.5][place % 2]).collect();
