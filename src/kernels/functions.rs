@@ -91,9 +91,14 @@ pub const WHOLE: f32 = 8_388_608.0;
 /// The smallest float above 0: only zeros lie below.
 pub const LEAST: f32 = f32::from_bits(1);
 
-/// Whether a product applies the activation to its accumulators. The others would be inlined into every tile.
-pub fn is_cheap(activation: Activation) -> bool {
-    matches!(activation, Activation::Identity | Activation::Relu | Activation::LeakyRelu(_))
+impl Activation {
+    /// What a product applies to its accumulators, and what is left to do then: most would be inlined into every tile.
+    pub fn split(self) -> [Activation; 2] {
+        match self {
+            Activation::Identity | Activation::Relu | Activation::LeakyRelu(_) => [self, Activation::Identity],
+            _ => [Activation::Identity, self],
+        }
+    }
 }
 
 /// A cheap activation.

@@ -1,6 +1,5 @@
 //! The kernel sets, listed once, and the checked way to call them.
 
-use super::functions::is_cheap;
 use super::lanes::MAX_SHARES;
 use super::panels::{Element, OutOfMemory, Panels, SharedBytes, Unfit, Weight};
 use super::{
@@ -273,7 +272,7 @@ impl Kernels {
         assert_eq!(call.reach.and(call.weights.reach()), call.reach, "dense reach");
         assert!(!self.functions.has_planes || call.weights.has_planes(), "dense planes");
         check(memory, 1, call.scratch);
-        let (during, after) = split(call.activation);
+        let [during, after] = call.activation.split();
         let dense = match call.weights.weight_type() {
             Weight::Bf16 => self.functions.pairs,
             _ => self.functions.dense,
@@ -312,7 +311,7 @@ impl Kernels {
             assert_eq!(span.width, call.output.width, "generated start or addend");
             check(memory, rows, span);
         }
-        let (during, after) = split(call.activation);
+        let [during, after] = call.activation.split();
         // SAFETY: the CPU has the set (`select`), and all spans were checked above.
         unsafe { (self.functions.generated)(memory, rows, &Generated { activation: during, ..*call }) }
         if after != Activation::Identity {
@@ -338,7 +337,7 @@ impl Kernels {
         check(memory, rows, left);
         check(memory, rows, right);
         check_output(memory, rows, output);
-        let (during, after) = split(activation);
+        let [during, after] = activation.split();
         // SAFETY: the CPU has the set (`select`), and all spans were checked above.
         unsafe { (self.functions.combine)(memory, rows, how, left, right, during, output) }
         if after != Activation::Identity {
@@ -624,11 +623,6 @@ impl fmt::Debug for Kernels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Kernels({})", self.name())
     }
-}
-
-/// What a product computes before it stores, and what is left to do then.
-fn split(activation: Activation) -> (Activation, Activation) {
-    if is_cheap(activation) { (activation, Activation::Identity) } else { (Activation::Identity, activation) }
 }
 
 /// A breach is a defect of the planner: it panics here rather than reads out of bounds below.

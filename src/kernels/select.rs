@@ -1,7 +1,7 @@
 //! Elements of a row chosen by computed numbers: by their places, or by their rank.
 
 use super::Span;
-use super::lanes::Lanes;
+use super::lanes::{Lanes, read, write};
 use std::ops::Range;
 
 pub fn pick(memory: &mut [f32], rows: usize, input: Span, index: Span, groups: usize, output: Span) {
@@ -88,34 +88,36 @@ pub unsafe fn top_k<L: Lanes>(
         return sorted(memory, rows, input, groups, is_smallest, output);
     }
     for (from, to, places) in parts(rows, input, groups, output) {
-        let mut part = [0.0f32; 16];
-        part[..length].copy_from_slice(&memory[from..from + length]);
-        let mut ranks = [0u8; 16];
-        // SAFETY: the CPU has the set; all that is read and written has 16 elements.
+        let base = memory.as_mut_ptr();
+        let (mut part, mut ranks) = ([0.0f32; 16], [0u8; 16]);
+        // SAFETY: the CPU has the set, and the part lies in a checked span; whatever else is read and written has 16 elements.
         let is_number = unsafe {
             let (zero, one) = (L::splat(0.0), L::splat(1.0));
-            let own = L::load(part.as_ptr());
+            let own = read::<L>(base.add(from), length);
             let x = if is_smallest { own.negate() } else { own };
+            x.store(part.as_mut_ptr());
             let mut rank = zero;
             for (place, value) in part[..length].iter().enumerate() {
-                let other = L::splat(if is_smallest { -value } else { *value });
-                let after = L::load(AFTER.as_ptr().add(15 - place));
+                let (other, after) = (L::splat(*value), L::load(AFTER.as_ptr().add(15 - place)));
                 rank = rank.add(x.select_less(other, one, x.select_equal(other, after, zero)));
             }
             rank.store_bytes(ranks.as_mut_ptr());
+            own.store(part.as_mut_ptr());
             own.select_equal(own, one, zero).tree() == 16.0
         };
         if !is_number {
             insert(memory, from..from + length, is_smallest, to..to + count, places);
             continue;
         }
-        let mut in_order = [[0.0f32; 2]; 16];
+        let (mut elements, mut numbers) = ([0.0f32; 16], [0.0f32; 16]);
         for (place, (value, rank)) in part[..length].iter().zip(ranks).enumerate() {
-            in_order[usize::from(rank & 15)] = [*value, place as f32];
+            elements[usize::from(rank & 15)] = *value;
+            numbers[usize::from(rank & 15)] = place as f32;
         }
-        for (rank, [value, place]) in in_order[..count].iter().enumerate() {
-            memory[to + rank] = *value;
-            memory[places + rank] = *place;
+        // SAFETY: as above; both outputs lie in a checked span.
+        unsafe {
+            write(L::load(elements.as_ptr()), base.add(to), count);
+            write(L::load(numbers.as_ptr()), base.add(places), count);
         }
     }
 }

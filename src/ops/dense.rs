@@ -29,6 +29,11 @@ pub struct Dense {
 
 impl Dense {
     pub(super) fn run(&self, context: &mut Context<'_>) {
+        // Parts are narrow: what fills no vector of one fills those of the whole row.
+        let [during, after] = match self.groups {
+            1 => [self.activation, Activation::Identity],
+            _ => self.activation.split(),
+        };
         for (rows, part) in Part::calls(context.rows, self.groups) {
             let side = |span: Span| if span.width == self.output.width { part.split(span) } else { part.repeat(span) };
             let call = kernels::Dense {
@@ -40,12 +45,15 @@ impl Dense {
                 },
                 addend: self.addend.map(side),
                 output: part.split(self.output),
-                activation: self.activation,
+                activation: during,
                 scratch: self.scratch,
                 reach: self.reach,
                 is_quantized: self.is_quantized,
             };
             context.kernels.dense(context.memory, rows, &call);
+        }
+        if after != Activation::Identity {
+            context.kernels.unary(context.memory, context.rows, after, self.output, self.output);
         }
     }
 }
