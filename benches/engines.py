@@ -46,14 +46,15 @@ class Polyscore(Engine):
     """prepare + score through the C ABI with columns that were built before.
 
     `calls` are scenario (name, id, None), request and candidates by feature name, of each request. The threads of a `pool` share
-    its calls. `options` go to the model. With `item_bytes` the ads of all requests have different keys. `package` is the package
-    over another library.
+    its calls. `candidates` is how many there are where no column says so. `options` go to the model. With `item_bytes` the ads of
+    all requests have different keys. `package` is the package over another library.
     """
 
     name = "polyscore"
 
     def __init__(self, path: pathlib.Path, calls: Sequence[tuple[Any, Mapping[str, Any], Mapping[str, Any]]],
-                 precision: str | None = None, pool: Any = None, form: str = "own", package: Any = None, **options: Any):
+                 precision: str | None = None, pool: Any = None, form: str = "own", package: Any = None,
+                 candidates: int | None = None, **options: Any):
         import polyscore
 
         package = package or polyscore
@@ -62,10 +63,10 @@ class Polyscore(Engine):
         self.scorer = self.model.scorer() if pool is None else self.model.scorer(pool)
         known = set(self.model.features)
         self.calls = []
-        for scenario, request, candidates in calls:
+        for scenario, request, shown in calls:
             user = self.model.columns({k: v for k, v in request.items() if k in known}, is_request=True)
-            count = len(next(iter(candidates.values())))
-            shown = {k: v for k, v in candidates.items() if k in known}
+            count = candidates or len(next(iter(shown.values())))
+            shown = {k: v for k, v in shown.items() if k in known}
             if "item_bytes" in options:
                 shown[polyscore.ITEM_KEY] = np.arange(count) + len(self.calls) * count
             ads = self.model.columns(shown, is_request=False)

@@ -54,7 +54,7 @@ def measure(name: str, exporter: str, rounds: int, folder: pathlib.Path) -> list
         request = {key: value[0].tolist() for key, value in suite.of_rate(model, values, "request").items()}
         scenario = next((int(value[0]) for value in suite.of_rate(model, values, "scenario").values()), None)
         columns = {key: value.numpy() for key, value in suite.of_rate(model, values, "item", "pair").items()}
-        ours = engines.Polyscore(file, [(scenario, request, columns)])
+        ours = engines.Polyscore(file, [(scenario, request, columns)], candidates=count)
         peer = engines.OnnxRuntime(graph, [{key: value.numpy() for key, value in model.packed(values).items()}])
         given = dict(zip(model.outputs, peer.outputs(0)))
         expected = [given[output].reshape(count, -1)[:, k] for output, tasks in model.outputs.items()

@@ -37,7 +37,7 @@ fn read(path: &Path) -> (Vec<u8>, usize, Metadata) {
 
 /// The portable kernels read no planes, which no file has.
 fn options(precision: Option<Precision>, isa: &str) -> OpenOptions {
-    OpenOptions { precision, max_error: Some(1.0), isa: Some(isa.into()), ..OpenOptions::default() }
+    OpenOptions { precision, max_error: Some(1.0), isa: Some(isa.into()), tile: 64, ..OpenOptions::default() }
 }
 
 fn open(path: &Path, options: &OpenOptions) -> Model {
