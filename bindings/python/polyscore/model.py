@@ -86,8 +86,8 @@ class Model(Handle):
 
     `precision` ("f32", "f16", "bf16", "int12", "int16", "int8"; None: as stored; "auto": for each layer the fastest with which
     scores stay within `max_error`, or 1e-3, all but one in a million by the errors of the golden scores) is the type of dense
-    weights, `mode` ("map", "snapshot", "copy") how the file is held, `isa` ("scalar", "portable", "avx2") the kernel set, `max_error` the accepted difference from the
-    golden scores, `split` whether request-constant work is hoisted, `scenario_bytes` (None: 64 MiB) the budget for values
+    weights, `mode` ("map", "snapshot", "copy") how the file is held, `isa` ("scalar", "portable", "avx2") the kernel set,
+    `max_error` the accepted difference from the golden scores, `split` whether request-constant work is hoisted, `scenario_bytes` (None: 64 MiB) the budget for values
     that depend on the scenario alone: the model keeps those of all scenarios if they fit, else each scorer those it used
     last; 0 keeps none. `product_bytes` (None: 16 MiB) is the budget for product tables of request fields with few rows, 0 makes
     none.
