@@ -187,7 +187,8 @@ fn keys_find_candidates_in_the_item_cache() {
     let (_, expected, _) = run(&["score", path(&zoo.path)], &line.to_string());
     line["keys"] = json!([8, null, -9_007_199_254_740_993_i64, 10]);
     let lines = format!("{line}\n{line}\n");
-    let (code, out, error) = run(&["score", path(&zoo.path), "--item-bytes", "100000"], &lines);
+    let (code, out, error) =
+        run(&["score", path(&zoo.path), "--item-bytes", "100000", "--item-rows", "f32-always"], &lines);
     assert_eq!((code, out.as_str()), (0, expected.repeat(2).as_str()), "{error}");
     for (keys, message) in [
         (json!([1, 2]), "keys: expected an array, an item key for each of 4 candidates"),
@@ -198,7 +199,7 @@ fn keys_find_candidates_in_the_item_cache() {
         let (code, _, error) = run(&["score", path(&zoo.path)], &line.to_string());
         assert_eq!((code, error.as_str()), (1, format!("error: line 1: {message}\n").as_str()));
     }
-    let (_, shown, _) = run(&["inspect", path(&zoo.path), "--item-bytes", "100000"], "");
+    let (_, shown, _) = run(&["inspect", path(&zoo.path), "--item-bytes", "100000", "--item-rows", "f32-always"], "");
     assert!(shown.contains("item cache\n") && shown.contains("item      item      dense"), "{shown}");
 }
 

@@ -5,18 +5,51 @@ use super::functions::{logarithm, unclamped_exponential};
 use super::lanes::{Lanes, chunks, maximum, minimum, read, write};
 use super::{Reduce, Span, scalar};
 
+/// Parts whose lanes are added side by side.
+const FOUR: usize = 4;
+
 /// # Safety
 /// As [`super::list::Functions`].
 #[inline(always)]
 pub unsafe fn reduce<L: Lanes>(memory: &mut [f32], rows: usize, how: Reduce, inner: usize, input: Span, output: Span) {
     let memory = memory.as_mut_ptr();
     let (groups, length) = (output.width / inner, input.width / output.width);
-    for row in 0..rows {
-        for group in 0..groups {
+    let at = |row: usize, group: usize| {
+        (
+            input.offset + row * input.stride + group * length * inner,
+            output.offset + row * output.stride + group * inner,
+        )
+    };
+    if inner == 1 && matches!(how, Reduce::Sum | Reduce::Mean) {
+        let (mut row, mut group) = (0, 0);
+        let mut left = rows * groups;
+        while left > 0 {
+            let count = left.min(FOUR);
+            let (mut from, mut to) = ([input.offset; FOUR], [output.offset; FOUR]);
+            for part in 0..count {
+                (from[part], to[part]) = at(row, group);
+                group += 1;
+                if group == groups {
+                    (row, group) = (row + 1, 0);
+                }
+            }
             // SAFETY: both rows lie in checked spans, the input's with `length` elements for each of the output's.
             unsafe {
-                let from = memory.add(input.offset + row * input.stride + group * length * inner);
-                let to = memory.add(output.offset + row * output.stride + group * inner);
+                let sums = sums::<L>(how, from.map(|from| memory.add(from).cast_const()), length);
+                for part in 0..count {
+                    *memory.add(to[part]) = sums[part];
+                }
+            }
+            left -= count;
+        }
+        return;
+    }
+    for row in 0..rows {
+        for group in 0..groups {
+            let (from, to) = at(row, group);
+            // SAFETY: as above.
+            unsafe {
+                let (from, to) = (memory.add(from), memory.add(to));
                 if inner == 1 {
                     *to = across::<L>(how, from, length);
                 } else {
@@ -26,6 +59,31 @@ pub unsafe fn reduce<L: Lanes>(memory: &mut [f32], rows: usize, how: Reduce, inn
                 }
             }
         }
+    }
+}
+
+/// The sums or means of four parts of `length` elements side by side, as [`across`] has them.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+unsafe fn sums<L: Lanes>(how: Reduce, from: [*const f32; FOUR], length: usize) -> [f32; FOUR] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut joined = [L::splat(0.0); FOUR];
+        for (column, count) in chunks(length) {
+            for (joined, from) in joined.iter_mut().zip(from) {
+                *joined = joined.add(read::<L>(from.add(column), count));
+            }
+        }
+        let mut sums = [0.0; FOUR];
+        L::store_trees(joined, sums.as_mut_ptr());
+        if how == Reduce::Mean {
+            for sum in &mut sums {
+                *sum /= length as f32;
+            }
+        }
+        sums
     }
 }
 
