@@ -1,9 +1,10 @@
 //! The precision of every dense layer by its measured error: the fastest with which the scores stay within a bound.
 //!
 //! The errors of layers add up like those of independent sources, so that a choice is a packing problem: which layers may be
-//! in int16 while the others are in f32, and which of those in int8 (with AMX, in bf16 first). Where not all of them may, each is
-//! measured alone; then as many as the bound allows are taken, those first that save most work for their squared error, and of the
-//! others, those first that save most, each that the bound still allows. It is checked with all of them together.
+//! in int16 while the others are in f32, which of those in bf16, where the CPU multiplies that, and which of those in int8. Where
+//! not all of them may, each is measured alone; then as many as the bound allows are taken, those first that save most work for
+//! their squared error, and of the others, those first that save most, each that the bound still allows. It is checked with all of
+//! them together.
 
 use crate::error::Error;
 use crate::model::{Model, OpenOptions, Source};
@@ -83,10 +84,10 @@ impl Tuning {
     }
 }
 
-/// The types of quantised layers that are worth trying, each faster than the one before. int12 is no faster than int16; where
-/// words are read as planes of bytes, pairs of bf16 are faster than both.
+/// The types of quantised layers that are worth trying, each faster than the one before. int12 is no faster than int16; pairs of
+/// bf16 are faster than both where an instruction multiplies them.
 fn slowest_first(kernels: &Kernels) -> &'static [Precision] {
-    match kernels.has_planes() {
+    match kernels.fuses_pairs() {
         true => &[Precision::Int16, Precision::Bf16, Precision::Int8],
         false => &[Precision::Int16, Precision::Int8],
     }

@@ -5,7 +5,7 @@
 //! | `int4` | U8, two a byte along the last axis, the lower half first, two's complement | 7 | tables |
 //! | `int8` | I8 | 127 | tables, weights of dense layers |
 //! | `int12` | I16 | 2047 | weights of dense layers |
-//! | `int16` | I16, of which one at least is beyond 2047 | 8191 | weights of dense layers |
+//! | `int16` | I16, of which one at least is beyond 2047 | 16383 | weights of dense layers |
 //!
 //! The scales of a tensor `<name>` are its companion `<name>.scale`: F32, one for each row of a table, and for each output of
 //! a layer, whichever axis that is. They are finite and not negative, and no product with an integer is infinite. Rows and
@@ -27,7 +27,7 @@ pub enum Integer {
     Int8,
     /// Twelve bits, in 16: dense weights.
     Int12,
-    /// Fourteen bits, in 16: dense weights.
+    /// Fifteen bits, in 16: dense weights.
     Int16,
 }
 
@@ -38,7 +38,7 @@ impl Integer {
             Integer::Int4 => 7,
             Integer::Int8 => 127,
             Integer::Int12 => 2047,
-            Integer::Int16 => 8191,
+            Integer::Int16 => 16383,
         }
     }
 

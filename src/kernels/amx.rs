@@ -407,9 +407,9 @@ mod present {
         unsafe {
             let at = from.add(row);
             let (low, middle, high) = (__m512i::of(at), __m512i::of(at.add(BLOCK)), __m512i::of(at.add(2 * BLOCK)));
-            // floor((2^16 high + 2^8 middle + low) / 2^12), and what is left.
+            // floor((2^16 high + 2^8 middle + low) / 2^16), and what is left.
             let carried = _mm512_add_epi32(middle, _mm512_srai_epi32::<8>(low));
-            let upper = _mm512_add_epi32(_mm512_slli_epi32::<4>(high), _mm512_srai_epi32::<4>(carried));
+            let upper = _mm512_add_epi32(high, _mm512_srai_epi32::<8>(carried));
             let sum = _mm512_add_epi32(_mm512_slli_epi32::<8>(middle), low);
             [_mm512_and_si512(sum, _mm512_set1_epi32((1 << CARRIED) - 1)), upper]
         }

@@ -418,9 +418,10 @@ mod present {
         unsafe fn carry(sums: __m512i, uppers: __m512i) -> [__m512i; 2] {
             // SAFETY: as said above.
             unsafe {
+                // A product of the upper half by 1 and of the lower one by 0.
+                let above = _mm512_set1_epi32(1 << dots::CARRIED);
                 let kept = _mm512_set1_epi32((1 << dots::CARRIED) - 1);
-                let above = _mm512_srai_epi32::<{ dots::CARRIED }>(sums);
-                [_mm512_and_si512(sums, kept), _mm512_add_epi32(uppers, above)]
+                [_mm512_and_si512(sums, kept), dot_of_words(uppers, sums, above)]
             }
         }
 
@@ -514,7 +515,8 @@ mod present {
     }
 
     /// The set where the CPU multiplies pairs of bf16 too.
-    pub const WITH_BF16: Functions = Functions { name: "avx512bf16", pairs: fused_pairs, ..FUNCTIONS };
+    pub const WITH_BF16: Functions =
+        Functions { name: "avx512bf16", pairs: fused_pairs, fuses_pairs: true, ..FUNCTIONS };
 
     pub fn is_available_with_bf16() -> bool {
         is_available() && is_x86_feature_detected!("avx512bf16")

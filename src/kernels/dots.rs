@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | int8, 127 steps to each side of 0 | 256 steps from the least, or 0, to the largest, or 0 | 4 | exact |
 //! | int12, 2047 steps to each side of 0 | as many steps to each side of 0 as the row's norm has room for, at most 32767 | 2 | exact |
-//! | int16, 8191 steps to each side of 0 | as many as the norms of its parts have room for, at most 32767 | 2 | exact |
+//! | int16, 16383 steps to each side of 0 | as many as the norms of its parts have room for, at most 32767 | 2 | exact |
 //! | bf16 | rounded to bf16 | 2 | f32 |
 //!
 //! ```text
@@ -13,8 +13,9 @@
 //! ```
 //! Sums have 32 bits, and by Cauchy and Schwarz `|sum_k q w| <= |q| |w|`: a row may have words up to the norm that [`Reach`]
 //! gives. One that is nowhere negative may have larger ones, because only weights of one sign add up in it. Sums of int16 are
-//! carried after each part of [`part`] products: what is above their lower 12 bits goes to a sum of its own, and
-//! f32(4096 upper + lower) is rounded once. Within a part sums may wrap: what counts is where they end.
+//! carried after each part of [`PART`] products: what is above their lower 16 bits goes to a sum of its own, and
+//! f32(65536 upper + lower) is rounded once. Within a part sums may wrap: what counts is where they end. The shorter the parts,
+//! the larger the words of both sides may be.
 //!
 //! The rows are quantised once per call, into scratch; a row has the same bits wherever it is computed, because its scale is
 //! its own. Integer sums have no order; sums of bf16 are those of the set, whose order and rounding differ. A row that holds
@@ -31,16 +32,10 @@ use std::marker::PhantomData;
 pub const MAX_DEPTH: usize = 4096;
 
 /// Bits of a sum that are not carried.
-pub const CARRIED: u32 = 12;
+pub const CARRIED: u32 = 16;
 
-/// The most products of int16 in a part.
-const PART: usize = 192;
-
-/// How many of `depth` products of int16 are summed before the sum is carried: nearly equal parts, of whole cache lines.
-pub fn part(depth: usize) -> usize {
-    let parts = depth.div_ceil(PART).max(1);
-    depth.div_ceil(parts).max(1).next_multiple_of(64)
-}
+/// How many products of int16 are summed before the sum is carried.
+pub const PART: usize = 64;
 
 /// 32767 / x may be beyond f32 for a smaller x: a row without a larger element is taken for zeros.
 const LEAST: f32 = 1e-34;

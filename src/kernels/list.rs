@@ -20,6 +20,8 @@ pub(super) struct Functions {
     pub pairs: unsafe fn(&mut [f32], usize, &Dense<'_>),
     /// Whether layers of int12 and int16 are read as planes of bytes.
     pub has_planes: bool,
+    /// Whether pairs of bf16 are multiplied by an instruction.
+    pub fuses_pairs: bool,
     pub unary: unsafe fn(&mut [f32], usize, Activation, Span, Span),
     pub generated: unsafe fn(&mut [f32], usize, &Generated<'_>),
     pub combine: unsafe fn(&mut [f32], usize, Combine, Span, Span, Activation, Span),
@@ -113,6 +115,7 @@ macro_rules! kernel_set {
         list::Functions {
             name: $set,
             has_planes: false,
+            fuses_pairs: false,
             dense_names: [
                 [concat!($set, "-f32-1x64"), concat!($set, "-f32-", $f32)],
                 [concat!($set, "-f32f16f32-1x64"), concat!($set, "-f32f16f32-", $f16)],
@@ -240,9 +243,9 @@ impl Kernels {
         Ok(panels)
     }
 
-    /// Whether layers of int12 and int16 are read as planes of bytes.
-    pub fn has_planes(&self) -> bool {
-        self.functions.has_planes
+    /// Whether pairs of bf16 are multiplied by an instruction.
+    pub fn fuses_pairs(&self) -> bool {
+        self.functions.fuses_pairs
     }
 
     /// Asks for `values` to be brought into the caches, without waiting for them.

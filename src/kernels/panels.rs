@@ -164,7 +164,7 @@ pub enum Weight {
     Bf16,
     /// In pairs of inputs, as 16-bit integers with 12 significant bits and a scale per output.
     Int12,
-    /// The same with 14 significant bits.
+    /// The same with 15 significant bits.
     Int16,
     /// In quadruples of inputs, with a scale per output.
     Int8,
@@ -188,7 +188,7 @@ impl Weight {
         match self {
             Weight::F32 | Weight::F16 | Weight::Bf16 => 0,
             Weight::Int12 => 2047,
-            Weight::Int16 => 8191,
+            Weight::Int16 => 16383,
             Weight::Int8 => 127,
         }
     }
@@ -446,7 +446,7 @@ impl Panels {
     /// How many products of integers are summed before the sum is carried.
     pub fn part(&self) -> usize {
         match self.weight_type {
-            Weight::Int16 => dots::part(self.depth),
+            Weight::Int16 => dots::PART,
             _ => dots::MAX_DEPTH,
         }
     }

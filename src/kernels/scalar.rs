@@ -25,6 +25,7 @@ pub(super) const FUNCTIONS: Functions = Functions {
     dense,
     pairs: dense,
     has_planes: false,
+    fuses_pairs: false,
     unary,
     generated,
     combine,

@@ -25,6 +25,7 @@ pub(super) const FUNCTIONS: Functions = Functions {
     dense: tile::dense::<Portable>,
     pairs: dots::pairs::<Portable>,
     has_planes: false,
+    fuses_pairs: false,
     unary: lanes::unary::<Portable>,
     generated: tile::generated::<Portable>,
     combine: lanes::combine::<Portable>,

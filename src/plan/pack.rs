@@ -18,7 +18,7 @@ pub enum Precision {
     Bf16,
     /// Integers of 12 bits and a scale per output; inputs as integers of up to 16 bits and a scale per row. Exact sums.
     Int12,
-    /// Integers of 14 bits, else as int12: the type for bounds that int12 passes.
+    /// Integers of 15 bits, else as int12: the type for bounds that int12 passes.
     Int16,
     /// Integers of 8 bits and a scale per output; inputs as integers of 8 bits, a scale and a zero per row. Exact sums.
     Int8,
@@ -196,7 +196,7 @@ impl<'a> Folded<'a> {
 }
 
 /// How panels are made and laid out: another number where the same layer would have other bytes.
-const LAYOUT: u64 = 1;
+const LAYOUT: u64 = 2;
 
 /// The name of the tensor that holds `columns` of a layer as panels: it says what they are made of.
 pub fn packed_name(store: &Store, layer: &Layer, columns: &[Columns], weights: Weight) -> String {

@@ -1,6 +1,6 @@
 """Integers with a scale per row: `value = integer * scale[row]`, as model files hold tables and weights of dense layers.
 
-int4 is two values a byte along the last axis, the lower half first, in two's complement; int12, and int16, which has 14 bits,
+int4 is two values a byte along the last axis, the lower half first, in two's complement; int12, and int16, which has 15 bits,
 lie in 16. The scale of a row is not its largest magnitude by the largest integer: other ranges are tried too, and the one with
 the least squared error is taken, its scale being the one that fits the integers best. The engine's `polyscore quantize` does
 the same.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-LARGEST = {"int4": 7, "int8": 127, "int12": 2047, "int16": 8191}
+LARGEST = {"int4": 7, "int8": 127, "int12": 2047, "int16": 16383}
 TYPES = {"int4": "U8", "int8": "I8", "int12": "I16", "int16": "I16"}
 # What the integers reach to, in hundredths of a row's largest magnitude; the first wins ties.
 REACHES = (100, 112, 109, 106, 103, 97, 94, 91, 88, 85, 82, 79, 76, 73, 70, 67, 64, 61, 58, 55, 52)

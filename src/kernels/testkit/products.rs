@@ -74,7 +74,7 @@ fn multiply(weight_type: Weight, [rows, depth, width]: [usize; 3], shift: f32, e
 
 #[test]
 fn quantised_layers_are_near_the_formula() {
-    // Of the sum of absolute products: half a step of 127, 2047 or 8191 of the weights, of 255 or so many of the inputs, and 2^-8
+    // Of the sum of absolute products: half a step of 127, 2047 or 16383 of the weights, of 255 or so many of the inputs, and 2^-8
     // for each factor in bf16.
     for (weight_type, bound) in
         [(Weight::Int8, 8e-3), (Weight::Int12, 5e-4), (Weight::Int16, 1.4e-4), (Weight::Bf16, 8e-3)]

@@ -31,7 +31,7 @@ public final class Options {
          * errors of the golden scores.
          */
         AUTO,
-        /** Integers of 14 bits, with exact sums. */
+        /** Integers of 15 bits, with exact sums. */
         INT16
     }
 
