@@ -30,9 +30,13 @@ class Engine:
     precision: str
     form: str = "plain"
 
+    def call(self, i: int) -> Any:
+        """Scores request `i`; what is timed."""
+        raise NotImplementedError
+
     def run(self, i: int) -> np.ndarray:
         """Probabilities `[tasks, candidates]` of request `i`."""
-        raise NotImplementedError
+        return np.stack(self.call(i))
 
     def version(self) -> str:
         raise NotImplementedError
@@ -61,6 +65,7 @@ class Polyscore(Engine):
         self.precision, self.form = precision or "as stored", form
         self.library, self.model = package.model.library(), package.Model(path, precision=precision, **options)
         self.scorer = self.model.scorer() if pool is None else self.model.scorer(pool)
+        self.prepare, self.score = self.library.polyscore_scorer_prepare, self.library.polyscore_scorer_score
         known = set(self.model.features)
         self.calls = []
         for scenario, request, shown in calls:
@@ -71,14 +76,13 @@ class Polyscore(Engine):
                 shown[polyscore.ITEM_KEY] = np.arange(count) + len(self.calls) * count
             ads = self.model.columns(shown, is_request=False)
             out = np.empty((len(self.model.tasks), count), dtype=np.float32)
-            self.calls.append((self.model.scenario(scenario), user, ads, count, out))
+            prepared = (self.scorer.handle, self.model.scenario(scenario), user.array, len(user.array), None)
+            scored = (self.scorer.handle, count, ads.array, len(ads.array), None, 0, out.ctypes.data, out.size, None)
+            self.calls.append((prepared, scored, out, (user, ads)))
 
-    def run(self, i: int) -> np.ndarray:
-        scenario, user, ads, count, out = self.calls[i]
-        handle = self.scorer.handle
-        status = self.library.polyscore_scorer_prepare(handle, scenario, user.array, len(user.array), None)
-        status |= self.library.polyscore_scorer_score(handle, count, ads.array, len(ads.array), None, 0, out.ctypes.data,
-                                                      out.size, None)
+    def call(self, i: int) -> np.ndarray:
+        prepared, scored, out, _ = self.calls[i]
+        status = self.prepare(*prepared) | self.score(*scored)
         if status != 0:
             raise RuntimeError(f"{self.label}: request {i}: status {status}")
         return out
@@ -105,11 +109,8 @@ class OnnxRuntime(Engine):
         names = [wanted.name for wanted in self.session.get_inputs()]
         self.inputs = [{name: given[name] for name in names} for given in inputs]
 
-    def outputs(self, i: int) -> list[np.ndarray]:
+    def call(self, i: int) -> list[np.ndarray]:
         return self.session.run(None, self.inputs[i])
-
-    def run(self, i: int) -> np.ndarray:
-        return np.stack(self.outputs(i))
 
     def version(self) -> str:
         import onnxruntime
@@ -159,9 +160,9 @@ class OpenVino(Engine):
         self.inputs = [{name: given[name] for name in names} for given in inputs]
         self.ports = list(compiled.outputs)
 
-    def run(self, i: int) -> np.ndarray:
+    def call(self, i: int) -> list[np.ndarray]:
         given = self.infer.infer(self.inputs[i], share_inputs=True, share_outputs=True)
-        return np.stack([given[port] for port in self.ports])
+        return [given[port] for port in self.ports]
 
     def version(self) -> str:
         import openvino
@@ -189,9 +190,9 @@ class PyTorch(Engine):
         self.inputs = [[torch.from_numpy(value) for value in given] for given in inputs]
         self.inference = torch.inference_mode
 
-    def run(self, i: int) -> np.ndarray:
+    def call(self, i: int) -> list[np.ndarray]:
         with self.inference():
-            return np.stack([out.numpy() for out in self.module(*self.inputs[i])])
+            return [out.numpy() for out in self.module(*self.inputs[i])]
 
     def version(self) -> str:
         import torch

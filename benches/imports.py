@@ -56,15 +56,15 @@ def measure(name: str, exporter: str, rounds: int, folder: pathlib.Path) -> list
         columns = {key: value.numpy() for key, value in suite.of_rate(model, values, "item", "pair").items()}
         ours = engines.Polyscore(file, [(scenario, request, columns)], candidates=count)
         peer = engines.OnnxRuntime(graph, [{key: value.numpy() for key, value in model.packed(values).items()}])
-        given = dict(zip(model.outputs, peer.outputs(0)))
+        given = dict(zip(model.outputs, peer.call(0)))
         expected = [given[output].reshape(count, -1)[:, k] for output, tasks in model.outputs.items()
                     for k in range(len(tasks))]
         error = float(np.nanmax(np.abs(ours.run(0) - np.stack(expected))))
         times: list[list[float]] = [[], []]
         for _ in range(rounds):
-            for run, taken in zip((ours.run, peer.outputs), times):
+            for call, taken in zip((ours.call, peer.call), times):
                 start = time.perf_counter_ns()
-                run(0)
+                call(0)
                 taken.append((time.perf_counter_ns() - start) / 1e3)
         mine, theirs = map(statistics.median, times)
         row = {"network": name, "exporter": exporter, "candidates": count, "polyscore_us": round(mine, 1),

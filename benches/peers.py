@@ -116,12 +116,12 @@ def timed(made: list[Engine], requests: int, rounds: int, is_warm: bool) -> list
     def once(k: int, turn: int) -> None:
         engine, i = made[k], (turn + k * stride) % requests
         start = time.perf_counter_ns()
-        engine.run(i)
+        engine.call(i)
         times[k].append((time.perf_counter_ns() - start) / 1e3)
 
     for k in range(len(made)):
         for i in range(requests if rounds > 2 else 1):
-            made[k].run(i)
+            made[k].call(i)
     gc.collect()
     gc.disable()
     order = list(range(len(made)))

@@ -66,7 +66,7 @@ def latency(model: Model, arguments: argparse.Namespace) -> list[dict[str, Any]]
             while time.perf_counter_ns() < due:
                 pass
             start = time.perf_counter_ns()
-            engine.run(i % len(requests))
+            engine.call(i % len(requests))
             end = time.perf_counter_ns()
             waited.append((end - due) / 1e3)
             taken.append((end - start) / 1e3)
@@ -82,7 +82,7 @@ def latency(model: Model, arguments: argparse.Namespace) -> list[dict[str, Any]]
 
 def served(engine: engines.Engine, i: int) -> int:
     start = time.perf_counter_ns()
-    engine.run(i)
+    engine.call(i)
     return time.perf_counter_ns() - start
 
 
@@ -258,11 +258,11 @@ def threads(model: Model, arguments: argparse.Namespace) -> list[dict[str, Any]]
     requests = model.workload.requests(arguments.candidates)
     calls = [model.workload.values(request) for request in requests]
     most = len(os.sched_getaffinity(0))
-    ways: dict[tuple[str, int], list[Callable[[int], Any]]] = {("a scorer each", 1): [engines.Polyscore(model.path, calls).run]}
+    ways: dict[tuple[str, int], list[Callable[[int], Any]]] = {("a scorer each", 1): [engines.Polyscore(model.path, calls).call]}
     for count in range(2, most + 1):
-        ways["a scorer each", count] = [engines.Polyscore(model.path, calls).run for _ in range(count)]
+        ways["a scorer each", count] = [engines.Polyscore(model.path, calls).call for _ in range(count)]
         pool = polyscore.Pool(threads=count)
-        ways["one scorer over a pool", count] = [engines.Polyscore(model.path, calls, pool=pool).run]
+        ways["one scorer over a pool", count] = [engines.Polyscore(model.path, calls, pool=pool).call]
     rates: dict[tuple[str, int], list[float]] = {way: [] for way in ways}
     for _ in range(arguments.repeats):
         for way, runs in ways.items():

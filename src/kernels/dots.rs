@@ -372,7 +372,8 @@ pub unsafe fn dense<L: Dot<K>, K: Kind>(memory: &mut [f32], rows: usize, call: &
         let inputs = Rows::quantize::<L, K>(memory, rows, call);
         let words = (call.input.width * K::SIZE).div_ceil(4);
         let (layer, weights) = (Layer::of(call), call.weights);
-        let product = Product::<L, K> { memory, layer, inputs, words, weights, types: PhantomData };
+        let product =
+            Product::<L, K> { memory, layer, inputs, words, weights, from: weights.weights(), types: PhantomData };
         all(&product, rows, call.output.width.div_ceil(PANEL));
     }
 }
@@ -469,6 +470,8 @@ struct Product<'a, L, K> {
     inputs: Rows,
     words: usize,
     weights: &'a Panels,
+    /// Where the first panel begins.
+    from: *const u8,
     types: PhantomData<(L, K)>,
 }
 
@@ -484,7 +487,7 @@ impl<L: Dot<K>, K: Kind> Tiled for Product<'_, L, K> {
     #[inline(always)]
     unsafe fn panel(&self, panel: usize) -> *const u8 {
         // SAFETY: the caller's promise.
-        unsafe { self.weights.weights().add(panel * self.weights.panel_bytes()) }
+        unsafe { self.from.add(panel * self.weights.panel_bytes()) }
     }
 
     #[inline(always)]

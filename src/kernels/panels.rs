@@ -10,7 +10,9 @@
 use super::dots::{self, Reach};
 use super::tile;
 use half::{bf16, f16};
+use memmap2::MmapMut;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The type of stored tensors and table rows, which are widened to f32.
@@ -57,6 +59,9 @@ pub const PANEL: usize = 16;
 
 /// Bytes of a cache line.
 pub const LINE: usize = 64;
+
+/// Bytes of a huge page.
+const HUGE_PAGE: usize = 2 << 20;
 
 #[repr(C, align(64))]
 #[derive(Clone, Copy)]
@@ -105,8 +110,12 @@ pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 /// Whole cache lines.
 enum Lines {
     Own(Vec<Line>),
-    /// The first of the bytes, at a multiple of 64.
-    Shared(SharedBytes, usize),
+    /// Some of the bytes of a file, or of memory that other layers lie in too. They begin at a multiple of 64.
+    Shared {
+        bytes: SharedBytes,
+        lines: Range<usize>,
+        is_file: bool,
+    },
 }
 
 impl Lines {
@@ -120,21 +129,21 @@ impl Lines {
     fn len(&self) -> usize {
         match self {
             Lines::Own(lines) => lines.len(),
-            Lines::Shared(_, count) => *count,
+            Lines::Shared { lines, .. } => lines.len(),
         }
     }
 
     fn line(&self, number: usize) -> &[u8; 64] {
         match self {
             Lines::Own(lines) => &lines[number].0,
-            Lines::Shared(bytes, _) => &(**bytes).as_ref().as_chunks().0[number],
+            Lines::Shared { bytes, lines, .. } => &(**bytes).as_ref().as_chunks().0[lines.start + number],
         }
     }
 
     fn all(&self) -> impl Iterator<Item = &[u8; 64]> {
         let (own, shared) = match self {
             Lines::Own(lines) => (&lines[..], &[][..]),
-            Lines::Shared(bytes, count) => (&[][..], &(**bytes).as_ref().as_chunks().0[..*count]),
+            Lines::Shared { bytes, lines, .. } => (&[][..], &(**bytes).as_ref().as_chunks().0[lines.clone()]),
         };
         own.iter().map(|line| &line.0).chain(shared)
     }
@@ -142,7 +151,7 @@ impl Lines {
     fn start(&self) -> *const u8 {
         match self {
             Lines::Own(lines) => lines.as_ptr().cast(),
-            Lines::Shared(bytes, _) => (**bytes).as_ref().as_ptr(),
+            Lines::Shared { bytes, lines, .. } => (**bytes).as_ref()[lines.start * LINE..].as_ptr(),
         }
     }
 
@@ -150,7 +159,8 @@ impl Lines {
     fn own_bytes(&self) -> usize {
         match self {
             Lines::Own(lines) => size_of_val(lines.as_slice()),
-            Lines::Shared(..) => 0,
+            Lines::Shared { is_file: true, .. } => 0,
+            Lines::Shared { lines, .. } => lines.len() * LINE,
         }
     }
 }
@@ -316,7 +326,7 @@ impl Panels {
             *to = number;
         }
         panels.weights = if lines.as_ptr().addr().is_multiple_of(size_of::<Line>()) {
-            Lines::Shared(bytes, count)
+            Lines::Shared { bytes, lines: 0..count, is_file: true }
         } else {
             let mut copy = Vec::new();
             let out_of_memory = OutOfMemory { bytes: count * 64 };
@@ -332,6 +342,38 @@ impl Panels {
             Ok(panels)
         } else {
             Err(Unfit::Number)
+        }
+    }
+
+    /// Moves the weights of layers that no file holds next to each other, into memory whose pages may be huge: a request with few
+    /// candidates reads them once, and would wait for an entry of the page table at every 4 KiB. Less than a huge page stays
+    /// where it is, and so does all where memory lacks.
+    pub fn gather<'a>(layers: impl IntoIterator<Item = &'a mut Panels>) {
+        let layers: Vec<_> = layers.into_iter().filter(|layer| matches!(layer.weights, Lines::Own(_))).collect();
+        let lines: usize = layers.iter().map(|layer| layer.weights.len()).sum();
+        if lines * LINE < HUGE_PAGE {
+            return;
+        }
+        let Ok(mut memory) = MmapMut::map_anon(lines * LINE + HUGE_PAGE) else { return };
+        let first = memory.as_ptr().align_offset(HUGE_PAGE) / LINE;
+        #[cfg(target_os = "linux")]
+        if memory.advise(memmap2::Advice::HugePage).is_err() {
+            return;
+        }
+        let mut at = first;
+        let mut places = Vec::with_capacity(layers.len());
+        for layer in &layers {
+            let end = at + layer.weights.len();
+            for (to, line) in memory.as_chunks_mut().0[at..end].iter_mut().zip(layer.weights.all()) {
+                *to = *line;
+            }
+            places.push(at..end);
+            at = end;
+        }
+        let Ok(memory) = memory.make_read_only() else { return };
+        let bytes: SharedBytes = Arc::new(memory);
+        for (layer, lines) in layers.into_iter().zip(places) {
+            layer.weights = Lines::Shared { bytes: bytes.clone(), lines, is_file: false };
         }
     }
 

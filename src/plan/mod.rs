@@ -249,6 +249,10 @@ impl Plan {
             quantized: &quantized,
         };
         let mut steps = lowering.steps()?;
+        Panels::gather(steps.iter_mut().filter_map(|(_, step)| match &mut step.operation {
+            Operation::Dense(dense) => Some(&mut dense.weights),
+            _ => None,
+        }));
         steps.sort_by_key(|(stage, step)| (*stage, step.is_scenario_bound));
         let mut heads = Vec::with_capacity(factors.len());
         for (task, factors) in description.tasks.iter().zip(&factors) {

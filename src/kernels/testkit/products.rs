@@ -34,6 +34,30 @@ fn dense_has_the_bits_of_the_truth() {
     }
 }
 
+#[test]
+fn gathered_layers_keep_their_weights() {
+    let pack = |columns: usize, weight_type: Weight| {
+        packed(weight_type, 301, columns, |c, k| paint(c * 131 + k * 17), Some(&vec![0.5; columns]))
+    };
+    let shapes = [(1600, Weight::F32), (17, Weight::Int16), (0, Weight::F16), (900, Weight::F16), (700, Weight::Int8)];
+    let before = shapes.map(|(columns, weight_type)| pack(columns, weight_type));
+    let mut after = shapes.map(|(columns, weight_type)| pack(columns, weight_type));
+    Panels::gather(&mut after);
+    let mut end = after[0].weights();
+    for (before, after) in before.iter().zip(&after) {
+        assert_eq!(after.weights(), end, "{after:?} follows the one before");
+        end = end.wrapping_add(before.panel_bytes() * before.columns().div_ceil(16));
+        assert_eq!((before.to_bytes(), before.own_bytes()), (after.to_bytes(), after.own_bytes()), "{after:?}");
+        for (column, k) in (0..before.columns()).flat_map(|column| [0, 150, 300].map(|k| (column, k))) {
+            assert_eq!(before.weight(column, k), after.weight(column, k), "{after:?} {column} {k}");
+        }
+    }
+    let mut small = [pack(40, Weight::F32), pack(40, Weight::F32)];
+    let places = small.each_ref().map(Panels::weights);
+    Panels::gather(&mut small);
+    assert_eq!(small.each_ref().map(Panels::weights), places, "less than a huge page");
+}
+
 /// A layer that every set can read.
 fn packed(
     weight_type: Weight,
