@@ -60,8 +60,8 @@ def onnx_makers(model: Model, form: str, inputs: list[dict[str, np.ndarray]]) ->
     label = "" if form == "plain" else f", {form}"
     graph = graphs.export_onnx(model, form)
     yield f"ONNX Runtime f32{label}", lambda: engines.OnnxRuntime(graph, inputs, form=form)
-    int8 = graphs.export_onnx(model, form, is_int8=True)
-    yield f"ONNX Runtime int8{label}", lambda: engines.OnnxRuntime(int8, inputs, "int8", form)
+    yield (f"ONNX Runtime int8{label}",
+           lambda: engines.OnnxRuntime(graphs.export_onnx(model, form, is_int8=True), inputs, "int8", form))
     precisions = model.workload.data.get("openvino", engines.OpenVino.PRECISIONS) if engines.has_openvino() else []
     calibration = [request.inputs for request in model.workload.requests(16, seed=7, limit=CALIBRATION)]
     for precision in precisions:

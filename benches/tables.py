@@ -93,7 +93,12 @@ def provenance(made: dict[str, Any]) -> str:
 def grid(rows: list[dict[str, Any]]) -> str:
     """Rows of equal keys as a table."""
     heads = list(rows[0])
-    cell = lambda value: f"{value:,.4g}" if isinstance(value, float) else str(value)  # noqa: E731
+
+    def cell(value: Any) -> str:
+        if not isinstance(value, float):
+            return str(value)
+        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     return "\n".join(lines + [f"| {' | '.join(cell(row[head]) for head in heads)} |" for row in rows])
 
