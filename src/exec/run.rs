@@ -4,7 +4,7 @@ use super::fold::{Folded, KeptValues};
 use super::items::{Found, ItemCache};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::format::Store;
-use crate::ops::{Context, FeatureCounters, Picked};
+use crate::ops::{Context, FEW, FeatureCounters, Operation, Picked};
 use crate::plan::{ItemRows, Plan, Stage, StepRows, Tasks};
 use crate::request::{Bound, Column, MAX_BAG, NO_KEY, Slot};
 use std::ops::Range;
@@ -15,6 +15,9 @@ const ALIGNMENT: usize = 64;
 
 /// Candidates whose sets of the item cache are on their way into the caches.
 const SETS_AHEAD: usize = 6;
+
+/// Steps that a call of few rows is ahead of when it asks for their table rows.
+const STEPS_AHEAD: usize = 16;
 
 /// What a scorer has seen since it was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -624,7 +627,18 @@ impl Scratch {
             }
         };
         let mut place = range.start;
+        let mut ahead = place;
         while place < range.end {
+            while rows <= FEW && ahead < range.end.min(place + STEPS_AHEAD) {
+                let step = plan.step(ahead);
+                if let (StepRows::Call, Operation::Gather(gather)) = (step.rows, &step.operation)
+                    && step.tasks & asked != 0
+                {
+                    context.rows = rows;
+                    gather.ask(&context);
+                }
+                ahead += 1;
+            }
             let block = plan.block(place, range.end);
             if block.is_empty() {
                 one(&mut context, place);

@@ -8,6 +8,9 @@ use super::{Context, Element, FeatureCounters, Lookup, Picked, Pooling, Span};
 use crate::kernels::Table;
 use crate::request::Column;
 
+/// The most rows of a call that asks for the table rows of later steps: with more, a step hides what it waits for by itself.
+pub const FEW: usize = 4;
+
 /// The values of a row of a feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PerRow {
@@ -60,6 +63,23 @@ impl Gather {
                 self.count(context.counters, |counters| self.lookup.absent(ids, counters));
                 self.singles(context);
             }
+        }
+    }
+
+    /// Asks for the table rows of a call of at most [`FEW`] consecutive rows with an id each, without waiting for them.
+    pub fn ask(&self, context: &Context<'_>) {
+        let column = context.bound.column(context.columns, self.feature);
+        let (PerRow::Fixed(1), Picked::From(first), Some(column)) = (self.values, context.picked, column) else {
+            return;
+        };
+        let mut ids = [0; FEW];
+        let ids = &mut ids[..context.rows.min(FEW)];
+        self.lookup.rows(&column.values, first, ids, &mut FeatureCounters::default());
+        let (table, row_bytes) = ((context.tables)(self.table), self.element.row_bytes(self.output.width));
+        for id in ids {
+            context.kernels.prefetch(
+                table.get(*id as usize * row_bytes..).unwrap_or_default().get(..row_bytes).unwrap_or_default(),
+            );
         }
     }
 

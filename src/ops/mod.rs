@@ -40,7 +40,7 @@ pub use dense::{Dense, Generated, Kept};
 pub use dot::{Dots, Scores};
 pub use elementwise::{Affine, Combine as Combination, Copy, Spread, Unary};
 pub use find::Find;
-pub use gather::{Gather, PerRow, RowNumbers};
+pub use gather::{FEW, Gather, PerRow, RowNumbers};
 pub use head::Head;
 pub use interleave::Interleave;
 pub use load::Load;
