@@ -3,8 +3,7 @@
 //! Tables save bytes, layers save time, and the bound is one: tables first take what half of the squared error allows, layers
 //! then take what is left, and tables what the layers leave. Each step is that of [`crate::tuning`]: all together, then each
 //! alone, then as many as the bound allows, those first that save most for their squared error, then each of the others that
-//! still fits. What is measured is always a
-//! whole model of the very integers that a file would hold.
+//! still fits. What is measured is always a whole model of the very integers that a file would hold.
 
 use crate::error::Error;
 use crate::format::{Dtype, Integer, Replacement, Tensor};
