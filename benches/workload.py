@@ -122,8 +122,9 @@ class Workload:
         user = {field: int(inputs["request"][0, n]) for n, field in enumerate(self.fields[: self.request_fields])}
         if self.history:
             user[self.history["name"]] = inputs["history"][0]
-        ads = {field: np.ascontiguousarray(inputs["candidates"][:, n])
-               for n, field in enumerate(self.fields[self.request_fields :])}
+        # One after the other, as a host would lay them out.
+        columns = np.ascontiguousarray(inputs["candidates"].T)
+        ads = dict(zip(self.fields[self.request_fields :], columns, strict=True))
         return (f"s{inputs['scenario'][0]}" if "scenario" in inputs else None), user, ads
 
     def model(self, folder: pathlib.Path = FOLDER) -> Model:

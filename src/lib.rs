@@ -89,7 +89,7 @@ pub use model::{Footprint, GoldenReport, KeptScenarios, Model, OpenOptions};
 pub use narrowing::{Narrow, Narrowing, Wanted};
 pub use network::{Rate, Role};
 pub use ops::FeatureCounters;
-pub use plan::{ItemRows, Plan, Precision, Stage, Step, StepRows};
+pub use plan::{ItemRows, Plan, Precision, Stage, Step, StepRows, Work};
 pub use pool::{Executor, MAX_THREADS, Pool};
 pub use quant::{halve, quantize};
 pub use request::{Column, ITEM_KEY, NO_KEY, Values};

@@ -26,10 +26,14 @@ pub struct OpenOptions {
     pub precision: Option<Precision>,
     /// The types of single dense weights, by the names of their tensors; they go before `precision`.
     pub layers: BTreeMap<String, Precision>,
+    /// The type of the weights that are multiplied once for all candidates of a request, such as the user's columns of first
+    /// layers; it goes before both. Their error is in the scores of all candidates, their time counts once. `None`: they have
+    /// that of their layer.
+    pub shares: Option<Precision>,
     /// Whether every dense layer gets the fastest type with which scores stay within `max_error`, 1e-3 if that is `None`, of
     /// those in f32: all but one score in a million, by the tail of the errors of the golden scores (peaks over a threshold);
-    /// see [`Tuning`]. It takes about four openings per layer; `precision` and `layers` are not
-    /// used. A file without golden requests is refused.
+    /// see [`Tuning`]. It takes about four openings per layer; `precision`, `layers` and `shares` are
+    /// not used. A file without golden requests is refused.
     pub auto: bool,
     /// The largest difference from the golden scores that is accepted. `None`: the tolerance that the file states for the
     /// stored precision and f32; 5e-3 for f16, int12 and int16, 2e-2 for bf16 and 5e-2 for int8, if that is more, and so for
@@ -69,6 +73,7 @@ impl Default for OpenOptions {
             mode: store.mode,
             precision: None,
             layers: BTreeMap::new(),
+            shares: None,
             auto: false,
             max_error: None,
             isa: None,
@@ -173,9 +178,10 @@ impl Source {
     /// The model, its golden requests not yet replayed.
     pub fn model(&self, options: &OpenOptions) -> Result<Model, Error> {
         let Self { store, description, tables, graph, roles, kernels, .. } = self;
-        let OpenOptions { precision, split, tile, product_bytes, item_bytes, item_rows, .. } = *options;
+        let OpenOptions { precision, shares, split, tile, product_bytes, item_bytes, item_rows, .. } = *options;
         let items = (item_bytes > 0).then_some(item_rows);
-        let plan_options = PlanOptions { precision, layers: options.layers.clone(), split, tile, product_bytes, items };
+        let layers = options.layers.clone();
+        let plan_options = PlanOptions { precision, layers, shares, split, tile, product_bytes, items };
         let mut plan = Plan::new(description, store, tables, graph, kernels, &plan_options)?;
         let slots: Vec<Slot> = description.features.iter().map(Slot::of).collect();
         let kept = KeptValues::compute(&plan, store, &slots, description.scenario_rows, options.scenario_bytes)?;
@@ -254,7 +260,9 @@ impl Model {
         let source = Source::open(path, options)?;
         let chosen = if options.auto { Some(source.tune(options)?) } else { None };
         let options = match chosen {
-            Some(tuning) => &OpenOptions { precision: None, layers: tuning.layers, ..options.clone() },
+            Some(Tuning { layers, shares, .. }) => {
+                &OpenOptions { precision: None, layers, shares: Some(shares), ..options.clone() }
+            }
             None => options,
         };
         let mut model = source.model(options)?;
@@ -542,7 +550,7 @@ fn golden_bound(tolerance: f64, options: &OpenOptions) -> f64 {
         ItemRows::F16 => 5e-3,
         ItemRows::Int8 => 5e-2,
     };
-    let used = options.precision.iter().chain(options.layers.values());
+    let used = options.precision.iter().chain(options.layers.values()).chain(&options.shares);
     options.max_error.unwrap_or(used.map(usual).fold(tolerance.max(rows), f64::max))
 }
 

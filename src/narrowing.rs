@@ -9,9 +9,9 @@ use crate::error::Error;
 use crate::format::{Dtype, Integer, Replacement, Tensor};
 use crate::model::{Model, OpenOptions};
 use crate::network::Role;
-use crate::plan::Precision;
+use crate::plan::{Precision, Work};
 use crate::quant::{halve, quantize};
-use crate::tuning::{Parts, fill};
+use crate::tuning::{CANDIDATES, Parts, fill};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -108,7 +108,7 @@ impl Narrowing {
         options: &OpenOptions,
         figure: &mut dyn FnMut(&Model) -> Result<f64, E>,
     ) -> Result<Narrowing, E> {
-        let options = OpenOptions { precision: None, layers: BTreeMap::new(), ..options.clone() };
+        let options = OpenOptions { precision: None, layers: BTreeMap::new(), shares: None, ..options.clone() };
         let coarsest = model.replaced(&[], &OpenOptions { precision: Some(Precision::Int8), ..options.clone() })?;
         let multiply_adds = coarsest.plan().quantized_layers();
         let mut search = Search { model, options, figure, tensors: Vec::new(), tried: Vec::new() };
@@ -155,11 +155,12 @@ struct Candidate<'a> {
 
 impl<'a> Candidate<'a> {
     /// `None` for what stays as it is. `work` is that of a layer which can have integers.
-    fn of(tensor: Tensor<'a>, role: Role, work: Option<usize>) -> Option<Self> {
+    fn of(tensor: Tensor<'a>, role: Role, work: Option<Work>) -> Option<Self> {
         let &[rows, columns] = tensor.shape else { return None };
         if tensor.integer().is_some() || (role != Role::Table && work.is_none()) {
             return None;
         }
+        let work = work.map(|work| work.request + work.candidate * CANDIDATES);
         let mut bytes = tensor.bytes.len();
         let (mut types, mut savings, mut made) = (Vec::new(), Vec::new(), Vec::new());
         for narrow in Narrow::of(role) {
@@ -278,8 +279,9 @@ impl<E: From<Error>> Parts<E> for Group<'_, '_, E> {
         candidate.types[level - 1].map(|_| candidate.savings[level - 1])
     }
 
-    fn alone(&mut self, part: usize, level: usize) -> Result<f64, E> {
+    fn alone(&mut self, part: usize, level: usize, others: usize) -> Result<f64, E> {
         let mut levels = vec![0; self.others.len()];
+        self.mine.iter().for_each(|place| levels[*place] = others);
         levels[self.mine[part]] = level;
         self.search.figure(&levels)
     }

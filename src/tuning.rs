@@ -1,10 +1,13 @@
 //! The precision of every dense layer by its measured error: the fastest with which the scores stay within a bound.
 //!
-//! The errors of layers add up like those of independent sources, so that a choice is a packing problem: which layers may be
-//! in int16 while the others are in f32, which of those in bf16, where the CPU multiplies that, and which of those in int8. Where
-//! not all of them may, each is measured alone; then as many as the bound allows are taken, those first that save most work for
-//! their squared error, and of the others, those first that save most, each that the bound still allows. It is checked with all of
-//! them together.
+//! The errors of parts add up like those of independent sources, so that a choice is a packing problem: each part has one of
+//! several types, each saves time and adds a squared error, and the bound is the room. Where the coarsest type does not fit for all,
+//! each part is measured alone; parts are made coarser in the order of what a step saves for the squared error that it adds
+//! (the greedy method of the multiple-choice knapsack; Sinha and Zoltners, The Multiple-Choice Knapsack Problem, 1979), as far as
+//! the bound allows with all of them together, and then whatever else still fits.
+//!
+//! A part is a layer, or what all layers compute once for all candidates of a request: its error is in all scores and its time
+//! counts once, so that it is best left in a finer type than the rest of these layers.
 
 use crate::error::Error;
 use crate::model::{Model, OpenOptions, Source};
@@ -19,7 +22,9 @@ pub struct Tuning {
     /// The precision of each dense layer, by the name of its weight tensor. Layers that are not here stay as they are
     /// stored: those whose outputs are logits, and those too deep for integers.
     pub layers: BTreeMap<String, Precision>,
-    /// What each layer does alone, in the coarsest precision that was tried for it, all others being in f32.
+    /// The precision of what layers compute once for all candidates of a request.
+    pub shares: Precision,
+    /// What each part does alone, in each precision that had to be looked at, all others being in f32.
     pub measured: Vec<Measured>,
     /// The figure of the choice: at most 1.
     pub figure: f64,
@@ -27,18 +32,21 @@ pub struct Tuning {
     pub tried: usize,
 }
 
-/// One layer alone.
+/// One part alone.
 #[derive(Clone, Debug)]
 pub struct Measured {
-    /// The name of the weight tensor.
-    pub layer: String,
+    /// The name of the weight tensor; `None` for what all layers compute once for all candidates.
+    pub layer: Option<String>,
     /// The precision that it had.
     pub precision: Precision,
     /// Its figure: 1 is the bound.
     pub figure: f64,
-    /// Multiply-adds of the layer, of one request with one candidate.
+    /// Multiply-adds of the part, of one request with 64 candidates.
     pub multiply_adds: usize,
 }
+
+/// How many candidates a request is taken to have, where what is done for each is weighed against what is done once.
+pub(crate) const CANDIDATES: usize = 64;
 
 impl Tuning {
     /// Chooses precisions for the model at `path`. `run` scores the same sample with every model that it is given, each of
@@ -64,32 +72,35 @@ impl Tuning {
     ) -> Result<Tuning, Error> {
         // What the rows of an item cache round counts; room for rows is not needed.
         let options = &OpenOptions { item_bytes: options.item_bytes.min(1), ..options.clone() };
-        let coarsest = source.model(&OpenOptions { precision: Some(Precision::Int8), ..options.clone() })?;
-        let layers: Vec<(String, usize)> = coarsest.plan().quantized_layers().into_iter().collect();
-        let precisions = slowest_first(source.kernels);
-        let mut search = Search { source, options, run, figure, layers, precisions, reference: Vec::new(), tried: 0 };
-        let finest = vec![0; search.layers.len()];
+        let all = OpenOptions { precision: Some(Precision::Int8), shares: None, ..options.clone() };
+        let layers = source.model(&all)?.plan().quantized_layers();
+        let shared: usize = layers.values().map(|work| work.request).sum();
+        let mut parts: Vec<(Option<String>, usize)> =
+            layers.into_iter().map(|(name, work)| (Some(name), work.candidate * CANDIDATES)).collect();
+        if shared > 0 {
+            parts.push((None, shared));
+        }
+        let types = types(source.kernels);
+        let mut search = Search { source, options, run, figure, parts, types, reference: Vec::new(), tried: 0 };
+        let finest = vec![0; search.parts.len()];
         search.reference = search.scores(&finest)?;
-        let filled = fill(&mut search, finest, precisions.len(), 1.0)?;
+        let filled = fill(&mut search, finest, types.len(), 1.0)?;
         let measured = filled.alone.iter().map(|alone| {
-            let (layer, multiply_adds) = search.layers[alone.part].clone();
-            Measured { layer, precision: precisions[alone.level - 1], figure: alone.figure, multiply_adds }
+            let (layer, multiply_adds) = search.parts[alone.part].clone();
+            Measured { layer, precision: search.precision(alone.level), figure: alone.figure, multiply_adds }
         });
-        Ok(Tuning {
-            measured: measured.collect(),
-            layers: search.named(&filled.levels),
-            figure: filled.figure.unwrap_or(0.0),
-            tried: search.tried,
-        })
+        let measured = measured.collect();
+        let (layers, shares) = search.named(&filled.levels);
+        Ok(Tuning { layers, shares, measured, figure: filled.figure.unwrap_or(0.0), tried: search.tried })
     }
 }
 
-/// The types of quantised layers that are worth trying, each faster than the one before. int12 is no faster than int16; pairs of
-/// bf16 are faster than both where an instruction multiplies them.
-fn slowest_first(kernels: &Kernels) -> &'static [Precision] {
+/// The types of quantised layers that are worth trying, the finest first, and what share of the time of f32 each takes, as it is on
+/// AVX-512. int12 is no faster than int16; pairs of bf16 are faster than both where an instruction multiplies them.
+fn types(kernels: &Kernels) -> &'static [(Precision, f64)] {
     match kernels.fuses_pairs() {
-        true => &[Precision::Int16, Precision::Bf16, Precision::Int8],
-        false => &[Precision::Int16, Precision::Int8],
+        true => &[(Precision::Int16, 0.62), (Precision::Bf16, 0.55), (Precision::Int8, 0.31)],
+        false => &[(Precision::Int16, 0.62), (Precision::Int8, 0.31)],
     }
 }
 
@@ -98,33 +109,45 @@ struct Search<'a> {
     options: &'a OpenOptions,
     run: &'a mut dyn FnMut(&Model) -> Result<Vec<f32>, Error>,
     figure: &'a mut dyn FnMut(&[f32], &[f32]) -> f64,
-    /// The names of the layers, with their multiply-adds.
-    layers: Vec<(String, usize)>,
-    precisions: &'static [Precision],
+    /// The names of the layers, and none for the shares, with their multiply-adds.
+    parts: Vec<(Option<String>, usize)>,
+    types: &'static [(Precision, f64)],
     reference: Vec<f32>,
     tried: usize,
 }
 
 impl Search<'_> {
-    fn named(&self, levels: &[usize]) -> BTreeMap<String, Precision> {
-        let precision = |level: usize| if level == 0 { Precision::F32 } else { self.precisions[level - 1] };
-        self.layers.iter().zip(levels).map(|((layer, _), level)| (layer.clone(), precision(*level))).collect()
+    fn precision(&self, level: usize) -> Precision {
+        if level == 0 { Precision::F32 } else { self.types[level - 1].0 }
+    }
+
+    fn named(&self, levels: &[usize]) -> (BTreeMap<String, Precision>, Precision) {
+        let (mut layers, mut shares) = (BTreeMap::new(), Precision::F32);
+        for ((layer, _), level) in self.parts.iter().zip(levels) {
+            match layer {
+                Some(layer) => _ = layers.insert(layer.clone(), self.precision(*level)),
+                None => shares = self.precision(*level),
+            }
+        }
+        (layers, shares)
     }
 
     fn scores(&mut self, levels: &[usize]) -> Result<Vec<f32>, Error> {
         self.tried += 1;
-        let options = OpenOptions { precision: None, layers: self.named(levels), ..self.options.clone() };
+        let (layers, shares) = self.named(levels);
+        let options = OpenOptions { precision: None, layers, shares: Some(shares), ..self.options.clone() };
         (self.run)(&self.source.model(&options)?)
     }
 }
 
 impl Parts<Error> for Search<'_> {
-    fn saving(&self, part: usize, _level: usize) -> Option<f64> {
-        Some(self.layers[part].1 as f64)
+    fn saving(&self, part: usize, level: usize) -> Option<f64> {
+        let before = if level == 1 { 1.0 } else { self.types[level - 2].1 };
+        Some(self.parts[part].1 as f64 * (before - self.types[level - 1].1))
     }
 
-    fn alone(&mut self, part: usize, level: usize) -> Result<f64, Error> {
-        let mut levels = vec![0; self.layers.len()];
+    fn alone(&mut self, part: usize, level: usize, others: usize) -> Result<f64, Error> {
+        let mut levels = vec![others; self.parts.len()];
         levels[part] = level;
         self.figure(&levels)
     }
@@ -170,8 +193,8 @@ pub(crate) trait Parts<E> {
     /// What a level saves over the one before; `None` if they are the same.
     fn saving(&self, part: usize, level: usize) -> Option<f64>;
 
-    /// The figure with one part at a level and all others as they are.
-    fn alone(&mut self, part: usize, level: usize) -> Result<f64, E>;
+    /// The figure with one part at a level and all others at one of theirs.
+    fn alone(&mut self, part: usize, level: usize, others: usize) -> Result<f64, E>;
 
     /// The figure with a level for each part.
     fn figure(&mut self, levels: &[usize]) -> Result<f64, E>;
@@ -182,7 +205,7 @@ pub(crate) struct Filled {
     pub levels: Vec<usize>,
     /// The figure of these levels; `None` if none is above where it started.
     pub figure: Option<f64>,
-    /// What was measured alone, in the order in which it was taken, for the coarsest level where something was.
+    /// What was measured alone.
     pub alone: Vec<Alone>,
 }
 
@@ -192,71 +215,123 @@ pub(crate) struct Alone {
     pub figure: f64,
 }
 
-/// Makes parts coarser, from `levels` up to `coarsest`, level by level, as long as the figure is at most `bound`.
-pub(crate) fn fill<E>(
-    parts: &mut dyn Parts<E>,
-    mut levels: Vec<usize>,
-    coarsest: usize,
-    bound: f64,
-) -> Result<Filled, E> {
-    let mut filled = Filled { levels: Vec::new(), figure: None, alone: Vec::new() };
-    let mut is_refused = vec![false; levels.len()];
-    for level in 1..=coarsest {
-        let mut moves = Vec::new();
-        for part in (0..levels.len()).filter(|part| !is_refused[*part]) {
-            match parts.saving(part, level).filter(|_| levels[part] + 1 == level) {
-                Some(saving) => moves.push((part, saving)),
-                None => levels[part] = levels[part].max(level),
-            }
-        }
-        let with = |moves: &[(usize, f64)]| {
-            let mut levels = levels.clone();
-            moves.iter().for_each(|(part, _)| levels[*part] = level);
-            levels
-        };
-        if moves.is_empty() {
-            continue;
-        }
-        let figure = parts.figure(&with(&moves))?;
-        if figure <= bound {
-            (levels, filled.figure) = (with(&moves), Some(figure));
-            continue;
-        }
-        filled.alone.clear();
-        let mut costs = vec![0.0; levels.len()];
-        for (part, saving) in &moves {
-            let figure = parts.alone(*part, level)?;
-            costs[*part] = if figure.is_nan() { f64::INFINITY } else { figure.powi(2) / saving.max(1.0) };
-            filled.alone.push(Alone { part: *part, level, figure });
-        }
-        moves.sort_by(|a, b| costs[a.0].total_cmp(&costs[b.0]));
-        filled.alone.sort_by(|a, b| costs[a.part].total_cmp(&costs[b.part]));
-        let (mut accepted, mut refused) = (0, moves.len());
-        while accepted + 1 < refused {
-            let middle = accepted.midpoint(refused);
-            let figure = parts.figure(&with(&moves[..middle]))?;
-            if figure <= bound {
-                (accepted, filled.figure) = (middle, Some(figure));
-            } else {
-                refused = middle;
-            }
-        }
-        let mut rest = moves.split_off(accepted);
-        rest.sort_by(|a, b| b.1.total_cmp(&a.1));
-        for last in rest {
-            moves.push(last);
-            let figure = parts.figure(&with(&moves))?;
-            if figure <= bound {
-                filled.figure = Some(figure);
-            } else {
-                moves.pop();
-                is_refused[last.0] = true;
-            }
-        }
-        levels = with(&moves);
+/// A level of a part after another, which is at the end of the one before.
+struct Move {
+    part: usize,
+    level: usize,
+    saving: f64,
+    /// What it adds to the squared figure.
+    cost: f64,
+}
+
+impl Move {
+    fn worth(&self) -> f64 {
+        self.saving / self.cost.max(f64::MIN_POSITIVE)
     }
-    filled.levels = levels;
+}
+
+/// Up to which share of the bound the figure of a level is split among the parts by what they save, not measured alone, and all
+/// others may be at that level while one is.
+const NEGLIGIBLE: f64 = 0.1;
+
+/// Makes parts coarser, from `levels` up to `coarsest`, so that much is saved while the figure is at most `bound`, which it is
+/// taken to be at `levels`.
+pub(crate) fn fill<E>(parts: &mut dyn Parts<E>, levels: Vec<usize>, coarsest: usize, bound: f64) -> Result<Filled, E> {
+    let mut filled = Filled { levels: levels.clone(), figure: None, alone: Vec::new() };
+    let gains = |parts: &dyn Parts<E>, to: &[usize]| -> f64 {
+        let gain = |(part, (from, to)): (usize, (&usize, &usize))| -> f64 {
+            (from + 1..=*to).filter_map(|level| parts.saving(part, level)).sum()
+        };
+        levels.iter().zip(to).enumerate().map(gain).sum()
+    };
+    // The figures of all parts at one level.
+    let mut together = vec![0.0; coarsest + 1];
+    for level in (1..=coarsest).rev() {
+        let all: Vec<usize> = levels.iter().map(|start| level.max(*start)).collect();
+        if gains(parts, &all) == 0.0 {
+            continue;
+        }
+        together[level] = parts.figure(&all)?;
+        if together[level] <= bound && filled.figure.is_none() {
+            (filled.levels, filled.figure) = (all, Some(together[level]));
+            if level == coarsest {
+                return Ok(filled);
+            }
+        }
+    }
+    let is_negligible = |level: usize| together[level] <= NEGLIGIBLE * bound;
+    let others = (1..=coarsest).rev().find(|level| is_negligible(*level)).unwrap_or(0);
+    let mut moves = Vec::new();
+    for (part, start) in levels.iter().enumerate() {
+        let mut squares = vec![f64::INFINITY; coarsest + 1];
+        for level in *start..=coarsest {
+            squares[level] = if level == 0 {
+                0.0
+            } else if level > *start && parts.saving(part, level).is_none() {
+                squares[level - 1]
+            } else if level > *start && is_negligible(level) {
+                let all: Vec<usize> = levels.iter().map(|start| level.max(*start)).collect();
+                let mut alone = levels.clone();
+                alone[part] = level;
+                together[level].powi(2) * gains(parts, &alone) / gains(parts, &all)
+            } else if level > *start + 1 && squares[level - 1] > bound.powi(2) {
+                f64::INFINITY
+            } else {
+                let figure = parts.alone(part, level, others)?;
+                filled.alone.push(Alone { part, level, figure });
+                if figure.is_nan() { f64::INFINITY } else { figure.powi(2) }
+            };
+        }
+        moves.extend(steps(parts, part, *start, &squares));
+    }
+    moves.sort_by(|a: &Move, b| b.worth().total_cmp(&a.worth()));
+    let with = |moves: &[Move]| {
+        let mut levels = levels.clone();
+        moves.iter().for_each(|of| levels[of.part] = of.level);
+        levels
+    };
+    let (mut accepted, mut refused, mut figure) = (0, moves.len() + 1, None);
+    while accepted + 1 < refused {
+        let middle = accepted.midpoint(refused);
+        let found = parts.figure(&with(&moves[..middle]))?;
+        if found <= bound { (accepted, figure) = (middle, Some(found)) } else { refused = middle }
+    }
+    let mut found = with(&moves[..accepted]);
+    let mut rest = moves.split_off(accepted);
+    rest.sort_by(|a, b| b.saving.total_cmp(&a.saving));
+    for of in rest {
+        let is_likely = figure.unwrap_or(0.0).powi(2) + of.cost <= bound.powi(2);
+        if !is_likely || found[of.part] >= of.level {
+            continue;
+        }
+        let before = std::mem::replace(&mut found[of.part], of.level);
+        let tried = parts.figure(&found)?;
+        if tried <= bound { figure = Some(tried) } else { found[of.part] = before }
+    }
+    if gains(parts, &found) > gains(parts, &filled.levels) {
+        (filled.levels, filled.figure) = (found, figure);
+    }
     Ok(filled)
+}
+
+/// The levels of a part that are worth it, each by what it saves and costs after the one before: of those that are left, always the
+/// one that saves most for its cost.
+fn steps<E>(parts: &dyn Parts<E>, part: usize, start: usize, squares: &[f64]) -> Vec<Move> {
+    let (mut moves, mut from) = (Vec::new(), start);
+    let saving = |from: usize, to: usize| (from + 1..=to).filter_map(|level| parts.saving(part, level)).sum::<f64>();
+    loop {
+        let later = (from + 1..squares.len()).filter(|level| squares[*level].is_finite());
+        let reached = later.map(|level| Move {
+            part,
+            level,
+            saving: saving(from, level),
+            cost: (squares[level] - squares[from]).max(0.0),
+        });
+        let best = reached.filter(|of| of.saving > 0.0).max_by(|a, b| a.worth().total_cmp(&b.worth()));
+        let Some(best) = best else { return moves };
+        from = best.level;
+        moves.push(best);
+    }
 }
 
 #[cfg(test)]
@@ -291,9 +366,10 @@ mod tests {
             (errors[level - 1] != before).then_some(*saving)
         }
 
-        fn alone(&mut self, part: usize, level: usize) -> Result<f64, ()> {
-            self.tried += 1;
-            Ok(self.parts[part].0[level - 1])
+        fn alone(&mut self, part: usize, level: usize, others: usize) -> Result<f64, ()> {
+            let mut levels = vec![others; self.parts.len()];
+            levels[part] = level;
+            self.figure(&levels)
         }
 
         fn figure(&mut self, levels: &[usize]) -> Result<f64, ()> {

@@ -2,7 +2,7 @@
 
 mod zoo;
 
-use polyscore::{ErrorKind, Model, OpenOptions, Precision};
+use polyscore::{ErrorKind, Model, OpenOptions, Precision, Rate};
 use zoo::Request;
 
 fn largest_error(expected: &[f32], scores: &[f32]) -> f32 {
@@ -80,4 +80,37 @@ fn single_layers_have_their_own_type() {
     let options = OpenOptions { layers: [("nobody.weight".to_owned(), Precision::Int8)].into(), ..options };
     let error = Model::open(&zoo.path, &options).map(|_| ()).expect_err("no such layer");
     assert_eq!(error.to_string(), "nobody.weight: is no weight of the model");
+}
+
+#[test]
+fn what_all_candidates_share_has_its_own_type() {
+    let zoo = zoo::named("mmoe");
+    let options = OpenOptions {
+        precision: Some(Precision::Int8),
+        shares: Some(Precision::Int16),
+        max_error: Some(1.0),
+        ..OpenOptions::default()
+    };
+    let [of_all, own] =
+        [OpenOptions { shares: None, ..options.clone() }, options.clone()].map(|options| zoo.open(&options));
+    let mut found = [0; 2];
+    for (_, step) in own.plan().steps().filter(|(_, step)| step.tensor.is_some() && !step.kernel.contains("f32")) {
+        let is_shared = matches!(step.rate, Rate::Model | Rate::Scenario | Rate::Request);
+        assert!(step.kernel.contains(if is_shared { "int16" } else { "int8" }), "{}: {}", step.name, step.kernel);
+        found[usize::from(is_shared)] += 1;
+    }
+    assert!(found[0] > 10 && found[1] > 3, "{found:?}");
+
+    let unsplit = zoo.open(&OpenOptions { split: false, ..options });
+    let f32 = zoo.open(&OpenOptions::default());
+    let mut errors = [0.0f32; 2];
+    for seed in 0..8 {
+        let request = Request::random(&f32, seed, 64);
+        let scores = request.scores(&own, None);
+        assert_eq!(scores, request.scores(&unsplit, None), "the types do not depend on when a layer runs");
+        for (error, scores) in errors.iter_mut().zip([request.scores(&of_all, None), scores]) {
+            *error = error.max(largest_error(&request.scores(&f32, None), &scores));
+        }
+    }
+    assert!(errors[1] < errors[0], "{errors:?}");
 }

@@ -16,9 +16,6 @@ const ALIGNMENT: usize = 64;
 /// Candidates whose sets of the item cache are on their way into the caches.
 const SETS_AHEAD: usize = 6;
 
-/// Steps that a call of few rows is ahead of when it asks for their table rows.
-const STEPS_AHEAD: usize = 16;
-
 /// What a scorer has seen since it was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -626,19 +623,16 @@ impl Scratch {
                 }
             }
         };
-        let mut place = range.start;
-        let mut ahead = place;
-        while place < range.end {
-            while rows <= FEW && ahead < range.end.min(place + STEPS_AHEAD) {
-                let step = plan.step(ahead);
-                if let (StepRows::Call, Operation::Gather(gather)) = (step.rows, &step.operation)
-                    && step.tasks & asked != 0
-                {
-                    context.rows = rows;
-                    gather.ask(&context);
-                }
-                ahead += 1;
+        for step in range.clone().filter(|_| rows <= FEW).map(|place| plan.step(place)) {
+            if let (StepRows::Call, Operation::Gather(gather)) = (step.rows, &step.operation)
+                && step.tasks & asked != 0
+            {
+                context.rows = rows;
+                gather.ask(&context);
             }
+        }
+        let mut place = range.start;
+        while place < range.end {
             let block = plan.block(place, range.end);
             if block.is_empty() {
                 one(&mut context, place);

@@ -254,6 +254,14 @@ impl Kernels {
         unsafe { (self.functions.prefetch)(values.as_ptr().cast(), size_of_val(values)) }
     }
 
+    /// Asks for rows of a table, without waiting for them.
+    pub fn ask(&self, table: Table<'_>, ids: &[u32]) {
+        for id in ids {
+            self.prefetch(table.scale(*id));
+            self.prefetch(table.row(*id));
+        }
+    }
+
     /// Multiplies and adds in registers alone, `turns` times; returns how many operations that were.
     pub fn spin(&self, turns: usize) -> usize {
         // SAFETY: the CPU has the set (`select`).

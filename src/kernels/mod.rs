@@ -308,3 +308,16 @@ pub struct Table<'a> {
     pub rows: usize,
     pub width: usize,
 }
+
+impl<'a> Table<'a> {
+    /// The elements of a row; empty where there is none.
+    fn row(&self, id: u32) -> &'a [u8] {
+        let bytes = self.element.row_bytes(self.width);
+        self.bytes.get(id as usize * bytes..).and_then(|rest| rest.get(..bytes)).unwrap_or_default()
+    }
+
+    /// The scale of a row; empty where there is none.
+    fn scale(&self, id: u32) -> &'a [u8] {
+        self.scales.as_chunks::<4>().0.get(id as usize).map_or(&[], |scale| scale)
+    }
+}

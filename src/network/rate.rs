@@ -23,6 +23,11 @@ pub enum Rate {
 }
 
 impl Rate {
+    /// Whether it changes with the candidate.
+    pub fn is_of_candidates(self) -> bool {
+        matches!(self, Rate::Item | Rate::Pair)
+    }
+
     /// The slowest rate that changes whenever one of the two does.
     pub fn join(self, other: Rate) -> Rate {
         match (self, other) {

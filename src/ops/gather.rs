@@ -8,7 +8,8 @@ use super::{Context, Element, FeatureCounters, Lookup, Picked, Pooling, Span};
 use crate::kernels::Table;
 use crate::request::Column;
 
-/// The most rows of a call that asks for the table rows of later steps: with more, a step hides what it waits for by itself.
+/// The most rows of a call that asks for all its table rows before the first step: with more, a step hides what it waits for by
+/// itself.
 pub const FEW: usize = 4;
 
 /// The values of a row of a feature.
@@ -75,12 +76,7 @@ impl Gather {
         let mut ids = [0; FEW];
         let ids = &mut ids[..context.rows.min(FEW)];
         self.lookup.rows(&column.values, first, ids, &mut FeatureCounters::default());
-        let (table, row_bytes) = ((context.tables)(self.table), self.element.row_bytes(self.output.width));
-        for id in ids {
-            context.kernels.prefetch(
-                table.get(*id as usize * row_bytes..).unwrap_or_default().get(..row_bytes).unwrap_or_default(),
-            );
-        }
+        context.kernels.ask(self.table(context.tables), ids);
     }
 
     fn consecutive(&self, context: &mut Context<'_>, column: &Column<'_>, first: usize) {

@@ -91,6 +91,8 @@ pub struct PlanOptions {
     pub precision: Option<Precision>,
     /// The types of single weights, by the name of the tensor.
     pub layers: BTreeMap<String, Precision>,
+    /// The type of the weights that are multiplied once for all candidates; `None`: as those of candidates.
+    pub shares: Option<Precision>,
     /// Whether request-constant work is hoisted out of `score`. The scores have the same bits either way.
     pub split: bool,
     /// Candidates per tile; 0: the largest of [`TILES`] with which a scorer's memory stays small.
@@ -99,6 +101,15 @@ pub struct PlanOptions {
     pub product_bytes: usize,
     /// The type of the rows of an item cache; `None`: there is none.
     pub items: Option<ItemRows>,
+}
+
+/// Multiply-adds of a layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Once for all candidates of a request.
+    pub request: usize,
+    /// For each candidate.
+    pub candidate: usize,
 }
 
 /// The rows of a step.
@@ -208,7 +219,8 @@ impl Plan {
         let stages: Vec<Stage> =
             stages.map(|((node, rate), is_dependent)| stage(&node.op, *rate, *is_dependent, options)).collect();
         let scheduled = schedule(&graph, &stages, &dependents, &tasks);
-        let weights = weight_types(&scheduled.graph, store, options)?;
+        let rates = self::rates(&scheduled.graph, &features);
+        let weights = weight_types(&scheduled.graph, &rates, store, options)?;
         let quantized = quantized_by(&scheduled, &weights);
         let arrange = |tile| {
             let layout = Layout {
@@ -235,7 +247,6 @@ impl Plan {
             return Err(Error::new(ErrorKind::Limit, "network", detail));
         }
 
-        let rates = self::rates(&scheduled.graph, &features);
         let lowering = Lowering {
             description,
             store,
@@ -310,15 +321,16 @@ impl Plan {
         place..place + length
     }
 
-    /// The dense layers that are held in integers, by the names of their tensors, with their multiply-adds of one request with
-    /// one candidate.
-    pub fn quantized_layers(&self) -> BTreeMap<String, usize> {
-        let mut layers = BTreeMap::new();
+    /// The dense layers that are held in integers, by the names of their tensors, with their multiply-adds.
+    pub fn quantized_layers(&self) -> BTreeMap<String, Work> {
+        let mut layers: BTreeMap<String, Work> = BTreeMap::new();
         for (_, step) in self.steps() {
             if let (Some(tensor), Operation::Dense(dense)) = (&step.tensor, &step.operation)
                 && dense.weights.weight_type().largest() > 0
             {
-                *layers.entry(tensor.clone()).or_default() += step.multiply_adds;
+                let work = layers.entry(tensor.clone()).or_default();
+                let mine = if step.rate.is_of_candidates() { &mut work.candidate } else { &mut work.request };
+                *mine += step.multiply_adds;
             }
         }
         layers
@@ -400,11 +412,17 @@ fn rates(graph: &Graph, features: &[Rate]) -> Vec<Rate> {
 
 /// The types in which the weights of dense layers are held, by node. The last layers of the tasks, whose outputs are logits,
 /// are not quantised.
-fn weight_types(graph: &Graph, store: &Store, options: &PlanOptions) -> Result<Vec<Option<Weight>>, Error> {
+fn weight_types(
+    graph: &Graph,
+    rates: &[Rate],
+    store: &Store,
+    options: &PlanOptions,
+) -> Result<Vec<Option<Weight>>, Error> {
     let last = last_layers(graph);
     let typed = |(index, node): (usize, &Node)| match &node.op {
         Op::Product { matrix: Matrix::Layer(layer, columns), .. } => {
-            let own = options.layers.get(store.tensor(layer.weight).name).copied();
+            let shares = options.shares.filter(|_| !rates[index].is_of_candidates());
+            let own = shares.or_else(|| options.layers.get(store.tensor(layer.weight).name).copied());
             pack::weight_type(store, layer, columns, own.or(options.precision), last[index]).map(Some)
         }
         _ => Ok(None),

@@ -46,6 +46,13 @@ def build(feature: Mapping[str, Any], rows: Sequence[Any] | np.ndarray) -> Colum
     return Column(integers(name, rows), row_offsets=row_offsets)
 
 
+def is_integer(feature: Mapping[str, Any]) -> bool:
+    """Whether a row of the feature is one value, which an integer can be."""
+    transform = feature.get("transform", {})
+    is_text = transform.get("type") == "vocabulary" and isinstance(transform["values"][0], str)
+    return feature["kind"] == "id" and width(feature) == 1 and transform.get("type") != "bucketize" and not is_text
+
+
 def width(feature: Mapping[str, Any]) -> int:
     """The values of a row of a feature; 1 where they are ragged."""
     key = {"dense": "width", "id": "length"}.get(feature["kind"])

@@ -42,6 +42,23 @@ def test_numpy_arrays_and_lists_score_alike(model):
     assert scorer.score(columns)["ctr"].tobytes() == lists["ctr"].tobytes()
 
 
+def test_single_integers_of_a_request_are_as_other_values(model):
+    def scores(user):
+        scorer = model.scorer()
+        scorer.prepare("feed", REQUEST | {"user": user})
+        return scorer.score(CANDIDATES)["ctr"].tobytes(), scorer.counters()["features"]["user"]
+
+    assert scores(42) == scores(np.int64(42)) == scores(np.int32(42))
+    assert scores(42)[0] != scores(43)[0]
+    assert scores(-1 << 63) == scores(None)
+    assert scores((1 << 63) - 1)[1]["oov"] == scores(-1)[1]["oov"] == 1
+    for beyond in (1 << 63, (-1 << 63) - 1):
+        with pytest.raises(ValueError, match="user: has an integer beyond 64 bits"):
+            scores(beyond)
+    with pytest.raises(TypeError, match=r"user\[0\]: bool is not an integer"):
+        scores(True)
+
+
 def test_scenarios_are_names_ids_or_nothing(model):
     def scores(scenario):
         scorer = model.scorer()
