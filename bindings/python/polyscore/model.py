@@ -213,7 +213,8 @@ class Columns:
         self.rows: int | None = 1 if is_request else None
         # The integers of a request lie together: they are made at once, and few cache lines hold them.
         single = {name: value for name, value in values.items()
-                  if is_request and type(value) is int and name in model._integers and -1 << 63 <= value < 1 << 63}
+                  if is_request and name in model._integers and (type(value) is int or isinstance(value, np.integer))
+                  and -1 << 63 <= value < 1 << 63}
         integers = np.fromiter(single.values(), dtype=np.int64, count=len(single))
         first = integers.ctypes.data
         addresses = {name: first + integers.itemsize * place for place, name in enumerate(single)}
