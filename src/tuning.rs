@@ -414,6 +414,14 @@ mod tests {
     }
 
     #[test]
+    fn a_part_stays_finer_where_another_saves_more() {
+        let errors: &[f64] = &[0.1, 0.6, 0.9];
+        assert_eq!(filled(&[(errors, 10.0), (errors, 1.0)], &[0, 0]).0, [3, 1], "not level 2 for both, which fits");
+        let sudden: &[f64] = &[0.7, 0.71, 0.72];
+        assert_eq!(filled(&[(sudden, 1.0), (&[0.1, 2.0, 3.0], 1.0)], &[0, 0]).0, [3, 1]);
+    }
+
+    #[test]
     fn levels_that_are_the_same_cost_nothing_and_starts_are_kept() {
         let skips: &[f64] = &[0.1, 0.1, 0.2];
         assert_eq!(filled(&[(skips, 1.0), (&[0.0, 0.0, 0.5], 1.0)], &[0, 0]).0, [3, 3]);
