@@ -239,21 +239,18 @@ const NEGLIGIBLE: f64 = 0.1;
 pub(crate) fn fill<E>(parts: &mut dyn Parts<E>, levels: Vec<usize>, coarsest: usize, bound: f64) -> Result<Filled, E> {
     let mut filled = Filled { levels: levels.clone(), figure: None, alone: Vec::new() };
     let gains = |parts: &dyn Parts<E>, to: &[usize]| -> f64 {
-        let gain = |(part, (from, to)): (usize, (&usize, &usize))| -> f64 {
-            (from + 1..=*to).filter_map(|level| parts.saving(part, level)).sum()
-        };
-        levels.iter().zip(to).enumerate().map(gain).sum()
+        levels.iter().zip(to).enumerate().map(|(part, (from, to))| saved(parts, part, *from, *to)).sum()
     };
+    let all = |level: usize| -> Vec<usize> { levels.iter().map(|start| level.max(*start)).collect() };
     // The figures of all parts at one level.
     let mut together = vec![0.0; coarsest + 1];
     for level in (1..=coarsest).rev() {
-        let all: Vec<usize> = levels.iter().map(|start| level.max(*start)).collect();
-        if gains(parts, &all) == 0.0 {
+        if gains(parts, &all(level)) == 0.0 {
             continue;
         }
-        together[level] = parts.figure(&all)?;
+        together[level] = parts.figure(&all(level))?;
         if together[level] <= bound && filled.figure.is_none() {
-            (filled.levels, filled.figure) = (all, Some(together[level]));
+            (filled.levels, filled.figure) = (all(level), Some(together[level]));
             if level == coarsest {
                 return Ok(filled);
             }
@@ -270,10 +267,7 @@ pub(crate) fn fill<E>(parts: &mut dyn Parts<E>, levels: Vec<usize>, coarsest: us
             } else if level > *start && parts.saving(part, level).is_none() {
                 squares[level - 1]
             } else if level > *start && is_negligible(level) {
-                let all: Vec<usize> = levels.iter().map(|start| level.max(*start)).collect();
-                let mut alone = levels.clone();
-                alone[part] = level;
-                together[level].powi(2) * gains(parts, &alone) / gains(parts, &all)
+                together[level].powi(2) * saved(parts, part, *start, level) / gains(parts, &all(level))
             } else if level > *start + 1 && squares[level - 1] > bound.powi(2) {
                 f64::INFINITY
             } else {
@@ -314,17 +308,21 @@ pub(crate) fn fill<E>(parts: &mut dyn Parts<E>, levels: Vec<usize>, coarsest: us
     Ok(filled)
 }
 
+/// What a level of a part saves over another.
+fn saved<E>(parts: &dyn Parts<E>, part: usize, from: usize, to: usize) -> f64 {
+    (from + 1..=to).filter_map(|level| parts.saving(part, level)).sum()
+}
+
 /// The levels of a part that are worth it, each by what it saves and costs after the one before: of those that are left, always the
 /// one that saves most for its cost.
 fn steps<E>(parts: &dyn Parts<E>, part: usize, start: usize, squares: &[f64]) -> Vec<Move> {
     let (mut moves, mut from) = (Vec::new(), start);
-    let saving = |from: usize, to: usize| (from + 1..=to).filter_map(|level| parts.saving(part, level)).sum::<f64>();
     loop {
         let later = (from + 1..squares.len()).filter(|level| squares[*level].is_finite());
         let reached = later.map(|level| Move {
             part,
             level,
-            saving: saving(from, level),
+            saving: saved(parts, part, from, level),
             cost: (squares[level] - squares[from]).max(0.0),
         });
         let best = reached.filter(|of| of.saving > 0.0).max_by(|a, b| a.worth().total_cmp(&b.worth()));

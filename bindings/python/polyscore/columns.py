@@ -38,19 +38,21 @@ def build(feature: Mapping[str, Any], rows: Sequence[Any] | np.ndarray) -> Colum
     transform = feature["transform"]["type"]
     if transform == "bucketize":
         return Column(floats(name, rows, 1), row_offsets=row_offsets)
-    is_text = transform in ("vocabulary", "hash") and any(isinstance(value, str) for value in rows)
-    if transform == "vocabulary" and isinstance(feature["transform"]["values"][0], str):
-        is_text = True
-    if is_text:
+    if lists_texts(feature) or (transform in ("vocabulary", "hash") and any(isinstance(value, str) for value in rows)):
         return texts(name, rows, row_offsets)
     return Column(integers(name, rows), row_offsets=row_offsets)
 
 
+def lists_texts(feature: Mapping[str, Any]) -> bool:
+    """Whether the feature has a vocabulary of texts."""
+    transform = feature["transform"]
+    return transform["type"] == "vocabulary" and isinstance(transform["values"][0], str)
+
+
 def is_integer(feature: Mapping[str, Any]) -> bool:
     """Whether a row of the feature is one value, which an integer can be."""
-    transform = feature.get("transform", {})
-    is_text = transform.get("type") == "vocabulary" and isinstance(transform["values"][0], str)
-    return feature["kind"] == "id" and width(feature) == 1 and transform.get("type") != "bucketize" and not is_text
+    is_single = feature["kind"] == "id" and width(feature) == 1
+    return is_single and feature["transform"]["type"] != "bucketize" and not lists_texts(feature)
 
 
 def width(feature: Mapping[str, Any]) -> int:
