@@ -496,12 +496,9 @@ fn attend(memory: &mut [f32], candidates: usize, positions: usize, call: &Attend
 }
 
 fn element(table: Table<'_>, id: u32, column: usize) -> f32 {
-    let place = id as usize * table.element.row_bytes(table.width) + table.element.row_bytes(column);
-    let byte = |i: usize| table.bytes[place + i];
-    let scale = || {
-        let place = id as usize * 4;
-        f32::from_le_bytes(std::array::from_fn(|i| table.scales[place + i]))
-    };
+    let (row, place) = (table.row(id), table.element.row_bytes(column));
+    let byte = |i: usize| row[place + i];
+    let scale = || f32::from_le_bytes(std::array::from_fn(|i| table.scale(id)[i]));
     match table.element {
         Element::F32 => f32::from_le_bytes([byte(0), byte(1), byte(2), byte(3)]),
         Element::F16 => f16::from_le_bytes([byte(0), byte(1)]).to_f32(),
