@@ -157,7 +157,7 @@ impl<'a> Candidate<'a> {
     /// `None` for what stays as it is. `work` is that of a layer which can have integers.
     fn of(tensor: Tensor<'a>, role: Role, work: Option<Work>) -> Option<Self> {
         let &[rows, columns] = tensor.shape else { return None };
-        if tensor.integer().is_some() || (role != Role::Table && work.is_none()) {
+        if tensor.integer(role.axis()).is_some() || (role != Role::Table && work.is_none()) {
             return None;
         }
         let work = work.map(|work| work.request + work.candidate * CANDIDATES);

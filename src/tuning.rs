@@ -84,7 +84,11 @@ impl Tuning {
         let mut search = Search { source, options, run, figure, parts, types, reference: Vec::new(), tried: 0 };
         let finest = vec![0; search.parts.len()];
         search.reference = search.scores(&finest)?;
-        let filled = fill(&mut search, finest, types.len(), 1.0)?;
+        let mut coarsest = types.len();
+        while coarsest > 1 && !(search.figure(&vec![coarsest; finest.len()])? <= HOPELESS) {
+            coarsest -= 1;
+        }
+        let filled = fill(&mut search, finest, coarsest, 1.0)?;
         let measured = filled.alone.iter().map(|alone| {
             let (layer, multiply_adds) = search.parts[alone.part].clone();
             Measured { layer, precision: search.precision(alone.level), figure: alone.figure, multiply_adds }
@@ -96,13 +100,18 @@ impl Tuning {
 }
 
 /// The types of quantised layers that are worth trying, the finest first, and what share of the time of f32 each takes, as it is on
-/// AVX-512. int12 is no faster than int16; pairs of bf16 are faster than both where an instruction multiplies them.
+/// AVX-512. bf16 has ten times the error of int12, and is faster only where int12 takes four products of bytes; there int12 is no
+/// faster than int16.
 fn types(kernels: &Kernels) -> &'static [(Precision, f64)] {
-    match kernels.fuses_pairs() {
-        true => &[(Precision::Int16, 0.62), (Precision::Bf16, 0.55), (Precision::Int8, 0.31)],
-        false => &[(Precision::Int16, 0.62), (Precision::Int8, 0.31)],
+    match kernels.has_planes() {
+        true => &[(Precision::Int16, 0.60), (Precision::Bf16, 0.55), (Precision::Int8, 0.31)],
+        false => &[(Precision::Int16, 0.60), (Precision::Int12, 0.56), (Precision::Int8, 0.31)],
     }
 }
+
+/// How many bounds the error of all parts in one type may be, so that it is worth to look for parts that can have the type: beyond
+/// that, only those with a hundredth of the squared error could.
+const HOPELESS: f64 = 10.0;
 
 struct Search<'a> {
     source: &'a Source,

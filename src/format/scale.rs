@@ -4,8 +4,10 @@
 //! |---|---|---|---|
 //! | `int4` | U8, two a byte along the last axis, the lower half first, two's complement | 7 | tables |
 //! | `int8` | I8 | 127 | tables, weights of dense layers |
-//! | `int12` | I16 | 2047 | weights of dense layers |
-//! | `int16` | I16, of which one at least is beyond 2047 | 16383 | weights of dense layers |
+//! | `int12` | I16 | 2047, or 16383 where the squares of an output's integers add up to 46340^2 at most | weights of dense layers |
+//! | `int16` | I16, other ones | 16383 | weights of dense layers |
+//!
+//! Half of the bits of a sum are an output's of int12, so that the inputs of the layer have the other half, and nothing is carried.
 //!
 //! The scales of a tensor `<name>` are its companion `<name>.scale`: F32, one for each row of a table, and for each output of
 //! a layer, whichever axis that is. They are finite and not negative, and no product with an integer is infinite. Rows and
@@ -18,6 +20,9 @@ use crate::error::{Error, ErrorKind};
 /// What the names of companions end in.
 const SCALE_SUFFIX: &str = ".scale";
 
+/// The integers of int12, whatever their norm.
+const ALWAYS_INT12: i16 = 2047;
+
 /// Integers with scales.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Integer {
@@ -25,7 +30,7 @@ pub enum Integer {
     Int4,
     /// Eight bits: tables and dense weights.
     Int8,
-    /// Twelve bits, in 16: dense weights.
+    /// Twelve bits and more, in 16: dense weights whose sums fit 32 bits.
     Int12,
     /// Fifteen bits, in 16: dense weights.
     Int16,
@@ -37,9 +42,13 @@ impl Integer {
         match self {
             Integer::Int4 => 7,
             Integer::Int8 => 127,
-            Integer::Int12 => 2047,
-            Integer::Int16 => 16383,
+            Integer::Int12 | Integer::Int16 => 16383,
         }
+    }
+
+    /// The most squares of the integers of an output, or of the row of a table.
+    pub fn most_squares(self) -> f64 {
+        if self == Integer::Int12 { 46340.0 * 46340.0 } else { f64::INFINITY }
     }
 
     /// The type of the tensors that hold them.
@@ -79,13 +88,25 @@ impl Tensor<'_> {
         if self.dtype == Dtype::U8 { 2 * stored } else { stored }
     }
 
-    /// The integers of a table or of the weight of a layer; `None` for floats. All those of I16 are looked at.
-    pub fn integer(&self) -> Option<Integer> {
-        let most = Integer::Int12.largest();
+    /// The integers of a table or of the weight of a layer, with scales along `axis`; `None` for floats. All those of I16 are looked
+    /// at.
+    pub fn integer(&self, axis: usize) -> Option<Integer> {
         match widest(self.dtype)? {
-            Integer::Int16 if self.words().all(|word| (-most..=most).contains(&word)) => Some(Integer::Int12),
+            Integer::Int16 if self.is_int12(axis) => Some(Integer::Int12),
             integer => Some(integer),
         }
+    }
+
+    fn is_int12(&self, axis: usize) -> bool {
+        if self.words().all(|word| (-ALWAYS_INT12..=ALWAYS_INT12).contains(&word)) {
+            return true;
+        }
+        let &[rows, columns] = self.shape else { return false };
+        let mut squares = vec![0.0; [rows, columns][axis]];
+        for (place, word) in self.words().enumerate() {
+            squares[[place / columns, place % columns][axis]] += f64::from(word).powi(2);
+        }
+        squares.iter().all(|squares| *squares <= Integer::Int12.most_squares())
     }
 
     /// The elements of an I16 tensor.
@@ -219,5 +240,30 @@ impl Store {
         }
         scale.check_shape(&[rows])?;
         Ok(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_int12_where_they_are_small_or_the_squares_of_an_output_few() {
+        let most = [Integer::Int12.largest(); 8];
+        // Squares of eight of the largest leave room for 417.
+        for (row, integer) in [
+            (vec![2047; 4000], Integer::Int12),
+            ([&most[..], &[417]].concat(), Integer::Int12),
+            ([&most[..], &[-418]].concat(), Integer::Int16),
+        ] {
+            let both = [row.clone(), vec![0; row.len()]];
+            let bytes = |words: &mut dyn Iterator<Item = i16>| words.flat_map(i16::to_le_bytes).collect::<Vec<u8>>();
+            let rows = bytes(&mut both.iter().flatten().copied());
+            let columns = bytes(&mut (0..row.len()).flat_map(|at| [both[0][at], both[1][at]]));
+            for (shape, bytes, axis) in [([2, row.len()], rows, 0), ([row.len(), 2], columns, 1)] {
+                let tensor = Tensor { name: "t", dtype: Dtype::I16, shape: &shape, bytes: &bytes };
+                assert_eq!(tensor.integer(axis), Some(integer), "{shape:?}");
+            }
+        }
     }
 }

@@ -427,7 +427,7 @@ mod present {
         }
 
         #[inline(always)]
-        unsafe fn floats(sums: [__m256i; 2], _uppers: [__m256i; 2], zero: i32, totals: *const i32) -> Self {
+        unsafe fn floats(sums: [__m256i; 2], _uppers: Option<[__m256i; 2]>, zero: i32, totals: *const i32) -> Self {
             // SAFETY: as said above.
             unsafe {
                 let zero = _mm256_set1_epi32(zero);
@@ -482,9 +482,12 @@ mod present {
         }
 
         #[inline(always)]
-        unsafe fn floats(sums: [__m256i; 2], uppers: [__m256i; 2], _zero: i32, _totals: *const i32) -> Self {
+        unsafe fn floats(sums: [__m256i; 2], uppers: Option<[__m256i; 2]>, _zero: i32, _totals: *const i32) -> Self {
             // SAFETY: as said above.
             unsafe {
+                let Some(uppers) = uppers else {
+                    return Self([_mm256_cvtepi32_ps(sums[0]), _mm256_cvtepi32_ps(sums[1])]);
+                };
                 let [lower, upper] = <Self as Dot<Words>>::carry(sums, uppers);
                 let lower = Self([_mm256_cvtepi32_ps(lower[0]), _mm256_cvtepi32_ps(lower[1])]);
                 let upper = Self([_mm256_cvtepi32_ps(upper[0]), _mm256_cvtepi32_ps(upper[1])]);
@@ -527,7 +530,7 @@ mod present {
         }
 
         #[inline(always)]
-        unsafe fn floats(sums: Self, _uppers: Self, _zero: i32, _totals: *const i32) -> Self {
+        unsafe fn floats(sums: Self, _uppers: Option<Self>, _zero: i32, _totals: *const i32) -> Self {
             sums
         }
     }

@@ -366,7 +366,7 @@ mod present {
         }
 
         #[inline(always)]
-        unsafe fn floats(sums: __m512i, _uppers: __m512i, zero: i32, totals: *const i32) -> Self {
+        unsafe fn floats(sums: __m512i, _uppers: Option<__m512i>, zero: i32, totals: *const i32) -> Self {
             // SAFETY: as said above.
             unsafe {
                 if zero == 0 {
@@ -426,9 +426,10 @@ mod present {
         }
 
         #[inline(always)]
-        unsafe fn floats(sums: __m512i, uppers: __m512i, _zero: i32, _totals: *const i32) -> Self {
+        unsafe fn floats(sums: __m512i, uppers: Option<__m512i>, _zero: i32, _totals: *const i32) -> Self {
             // SAFETY: as said above.
             unsafe {
+                let Some(uppers) = uppers else { return Self(_mm512_cvtepi32_ps(sums)) };
                 let [lower, upper] = <Self as Dot<Words>>::carry(sums, uppers);
                 let carried = Self::splat((1 << dots::CARRIED) as f32);
                 Self(_mm512_cvtepi32_ps(upper)).fma(carried, Self(_mm512_cvtepi32_ps(lower)))
@@ -470,7 +471,7 @@ mod present {
         }
 
         #[inline(always)]
-        unsafe fn floats(sums: Self, _uppers: Self, _zero: i32, _totals: *const i32) -> Self {
+        unsafe fn floats(sums: Self, _uppers: Option<Self>, _zero: i32, _totals: *const i32) -> Self {
             sums
         }
     }
@@ -503,7 +504,7 @@ mod present {
         }
 
         #[inline(always)]
-        unsafe fn floats(sums: Self, _uppers: Self, _zero: i32, _totals: *const i32) -> Self {
+        unsafe fn floats(sums: Self, _uppers: Option<Self>, _zero: i32, _totals: *const i32) -> Self {
             sums
         }
     }
@@ -511,12 +512,11 @@ mod present {
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
     fn fused_pairs(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
         // SAFETY: this function is called through `Functions`, whose callers checked the CPU and the arguments.
-        unsafe { dots::dense::<Avx512, FusedPairs>(memory, rows, call) }
+        unsafe { dots::dense::<Avx512, FusedPairs, false>(memory, rows, call) }
     }
 
     /// The set where the CPU multiplies pairs of bf16 too.
-    pub const WITH_BF16: Functions =
-        Functions { name: "avx512bf16", pairs: fused_pairs, fuses_pairs: true, ..FUNCTIONS };
+    pub const WITH_BF16: Functions = Functions { name: "avx512bf16", pairs: fused_pairs, ..FUNCTIONS };
 
     pub fn is_available_with_bf16() -> bool {
         is_available() && is_x86_feature_detected!("avx512bf16")

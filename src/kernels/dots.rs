@@ -3,7 +3,7 @@
 //! | weights | inputs of a row | a word | a sum |
 //! |---|---|---|---|
 //! | int8, 127 steps to each side of 0 | 256 steps from the least, or 0, to the largest, or 0 | 4 | exact |
-//! | int12, 2047 steps to each side of 0 | as many steps to each side of 0 as the row's norm has room for, at most 32767 | 2 | exact |
+//! | int12, steps to each side of 0 up to a norm of [`BALANCE`] | as many steps to each side of 0 as the row's norm has room for, at most 32767 | 2 | exact |
 //! | int16, 16383 steps to each side of 0 | as many as the norms of its parts have room for, at most 32767 | 2 | exact |
 //! | bf16 | rounded to bf16 | 2 | f32 |
 //!
@@ -12,8 +12,8 @@
 //! y = activation(addend + fma(f32(sum_k q w - z sum_k w), s t, start))             t is the scale of the output
 //! ```
 //! Sums have 32 bits, and by Cauchy and Schwarz `|sum_k q w| <= |q| |w|`: a row may have words up to the norm that [`Reach`]
-//! gives. One that is nowhere negative may have larger ones, because only weights of one sign add up in it. Sums of int16 are
-//! carried after each part of [`PART`] products: what is above their lower 16 bits goes to a sum of its own, and
+//! gives. One that is nowhere negative may have larger ones, because only weights of one sign add up in it. Integers of a column of
+//! int12 have half of the bits of a sum, so that both sides are as fine. Sums of int16 are carried after each part of [`PART`] products: what is above their lower 16 bits goes to a sum of its own, and
 //! f32(65536 upper + lower) is rounded once. Within a part sums may wrap: what counts is where they end. The shorter the parts,
 //! the larger the words of both sides may be.
 //!
@@ -30,6 +30,9 @@ use std::marker::PhantomData;
 
 /// The most inputs of a layer of integers: so that no sum overflows, and inputs keep 8 bits and more.
 pub const MAX_DEPTH: usize = 4096;
+
+/// The norm that the weights of an output have in int12: rows then have room for the same.
+pub const BALANCE: f64 = 46_340.0;
 
 /// Bits of a sum that are not carried.
 pub const CARRIED: u32 = 16;
@@ -80,6 +83,13 @@ impl Reach {
         if most < MOST_STEPS { most } else { MOST_STEPS }
     }
 
+    /// Whether the squares of a row with this largest magnitude are added up as they are: those of a larger one may be infinite, and
+    /// those of a smaller one nothing. All others are of numbers in units of the magnitude.
+    #[inline(always)]
+    pub fn is_plain(largest: f32) -> bool {
+        largest <= LEAST || (1e-12..=1e12).contains(&largest)
+    }
+
     /// 1 / `largest`, or 0 if that is next to nothing.
     #[inline(always)]
     pub fn unit(largest: f32) -> f32 {
@@ -110,23 +120,20 @@ pub struct FusedPairs;
 pub trait Kind {
     /// Bytes of an input.
     const SIZE: usize;
-    /// Whether sums have two parts.
-    const CARRIES: bool = false;
 
     /// Quantises rows, and writes the scale and the zero of each.
     ///
     /// # Safety
-    /// As [`Lanes`]; what `rows` says is there.
-    unsafe fn quantize<L: Lanes>(rows: Few, reach: Reach, scales: *mut f32, zeros: *mut i32);
+    /// As [`Lanes`]; what `rows` says is there, `R` times.
+    unsafe fn quantize<L: Lanes, const R: usize>(rows: Few, reach: Reach, scales: *mut f32, zeros: *mut i32);
 }
 
-/// Rows that are quantised together: each step for all of them, so that no row waits for the end of another.
+/// The most rows that are quantised together: each step for all of them, so that none waits for the end of another.
 const TOGETHER: usize = 4;
 
-/// Up to [`TOGETHER`] rows of inputs, and where their words go, which has room for a multiple of 16 of each.
+/// Rows of inputs, and where their words go, which has room for a multiple of 16 of each.
 #[derive(Clone, Copy)]
 pub struct Few {
-    rows: usize,
     width: usize,
     from: *const f32,
     stride: usize,
@@ -152,55 +159,66 @@ impl Few {
     }
 }
 
+/// Elements of rows, 16 at a time: those of a column and the 15 behind it for all rows, then the next ones.
+macro_rules! each_chunk {
+    ($L:ident, $r:ident of $R:ident, $column:ident from $start:expr, $end:expr, $x:ident of $rows:ident: $body:expr) => {{
+        let (mut $column, end) = ($start, $end);
+        while $column + 16 <= end {
+            each_row!($r of $R: {
+                let $x = $L::load($rows.input($r, $column));
+                $body
+            });
+            $column += 16;
+        }
+        if $column < end {
+            each_row!($r of $R: {
+                let $x = $L::load_part($rows.input($r, $column), end - $column);
+                $body
+            });
+        }
+    }};
+}
+
 impl Kind for Bytes {
     const SIZE: usize = 1;
 
     #[inline(always)]
-    unsafe fn quantize<L: Lanes>(rows: Few, _reach: Reach, scales: *mut f32, zeros: *mut i32) {
-        let mut steps = [[0.0; 2]; TOGETHER];
+    unsafe fn quantize<L: Lanes, const R: usize>(rows: Few, _reach: Reach, scales: *mut f32, zeros: *mut i32) {
         // SAFETY: the caller's promise.
         unsafe {
-            for (row, step) in steps.iter_mut().enumerate().take(rows.rows) {
-                let [mut least, mut largest, mut taint] = [L::splat(0.0); 3];
-                for (column, count) in chunks(rows.width) {
-                    let x = read::<L>(rows.input(row, column), count);
-                    (least, largest) = (x.min(least), x.max(largest));
-                    taint = x.fma(L::splat(0.0), taint);
-                }
-                let (least, largest) = (-least.negate().largest(), largest.largest());
+            let [mut least, mut largest, mut taint] = [[L::splat(0.0); R]; 3];
+            each_chunk!(L, r of R, column from 0, rows.width, x of rows: {
+                (least[r], largest[r]) = (x.min(least[r]), x.max(largest[r]));
+                taint[r] = x.fma(L::splat(0.0), taint[r]);
+            });
+            let [mut factors, mut shifts] = [[L::splat(0.0); R]; 2];
+            each_row!(r of R: {
+                let (least, largest) = (-least[r].negate().largest(), largest[r].largest());
                 let range = largest - least;
                 let per_step = if range > 0.0 { BYTE_STEPS / range } else { 0.0 };
                 let zero = (-least * per_step).round_ties_even();
-                *step = [per_step, zero];
-                *scales.add(row) = range / BYTE_STEPS + taint.tree();
-                *zeros.add(row) = zero as i32;
-            }
-            for (row, [factor, shift]) in steps.iter().enumerate().take(rows.rows) {
-                let (factor, shift) = (L::splat(*factor), L::splat(*shift));
-                let to = rows.words(row);
-                for (column, count) in chunks(rows.width) {
-                    read::<L>(rows.input(row, column), count).fma(factor, shift).store_bytes(to.add(column));
-                }
-            }
+                (factors[r], shifts[r]) = (L::splat(per_step), L::splat(zero));
+                *scales.add(r) = range / BYTE_STEPS + taint[r].tree();
+                *zeros.add(r) = zero as i32;
+            });
+            each_chunk!(L, r of R, column from 0, rows.width, x of rows: {
+                x.fma(factors[r], shifts[r]).store_bytes(rows.words(r).add(column));
+            });
         }
     }
 }
 
 impl Kind for Words {
     const SIZE: usize = 2;
-    const CARRIES: bool = true;
 
     #[inline(always)]
-    unsafe fn quantize<L: Lanes>(rows: Few, reach: Reach, scales: *mut f32, zeros: *mut i32) {
+    unsafe fn quantize<L: Lanes, const R: usize>(rows: Few, reach: Reach, scales: *mut f32, zeros: *mut i32) {
         // SAFETY: the caller's promise.
         unsafe {
-            let factors = factors_of_words::<L>(rows, reach, scales, zeros);
-            for (row, factor) in factors.iter().enumerate().take(rows.rows) {
-                let (factor, to) = (L::splat(*factor), rows.words(row));
-                for (column, count) in chunks(rows.width) {
-                    read::<L>(rows.input(row, column), count).mul(factor).store_words(to.add(2 * column).cast());
-                }
-            }
+            let factors = factors_of_words::<L, R>(rows, reach, scales, zeros);
+            each_chunk!(L, r of R, column from 0, rows.width, x of rows: {
+                x.mul(factors[r]).store_words(rows.words(r).add(2 * column).cast());
+            });
         }
     }
 }
@@ -210,60 +228,90 @@ impl Kind for Words {
 /// # Safety
 /// As [`Kind::quantize`].
 #[inline(always)]
-unsafe fn factors_of_words<L: Lanes>(rows: Few, reach: Reach, scales: *mut f32, zeros: *mut i32) -> [f32; TOGETHER] {
-    let (mut ends, mut factors) = ([[0.0; 2]; TOGETHER], [0.0; TOGETHER]);
+unsafe fn factors_of_words<L: Lanes, const R: usize>(
+    rows: Few,
+    reach: Reach,
+    scales: *mut f32,
+    zeros: *mut i32,
+) -> [L; R] {
     // SAFETY: the caller's promise.
     unsafe {
-        for (row, ends) in ends.iter_mut().enumerate().take(rows.rows) {
-            let [mut least, mut largest] = [L::splat(0.0); 2];
-            for (column, count) in chunks(rows.width) {
-                let x = read::<L>(rows.input(row, column), count);
-                (least, largest) = (x.min(least), x.max(largest));
-            }
-            *ends = [least.negate().largest(), largest.largest()];
+        let [mut least, mut most] = [[L::splat(0.0); R]; 2];
+        let [mut longest, mut taint] = [[0.0f32; R]; 2];
+        let mut first = 0;
+        while first < rows.width {
+            let end = first.saturating_add(reach.part).min(rows.width);
+            let mut squares = [L::splat(0.0); R];
+            each_chunk!(L, r of R, column from first, end, x of rows: {
+                (least[r], most[r]) = (x.min(least[r]), x.max(most[r]));
+                squares[r] = x.fma(x, squares[r]);
+            });
+            each_row!(r of R: {
+                let square = squares[r].tree();
+                longest[r] = if square > longest[r] { square } else { longest[r] };
+                taint[r] += square * 0.0;
+            });
+            first = end;
         }
-        for (row, ([below, above], factor)) in ends.into_iter().zip(&mut factors).enumerate().take(rows.rows) {
+        let mut factors = [L::splat(0.0); R];
+        each_row!(r of R: {
+            let (below, above) = (least[r].negate().largest(), most[r].largest());
             let largest = if below > above { below } else { above };
             let unit = Reach::unit(largest);
-            let [mut longest, mut taint] = [0.0f32; 2];
-            for first in (0..rows.width).step_by(reach.part) {
-                let mut squares = L::splat(0.0);
-                for (column, count) in chunks((rows.width - first).min(reach.part)) {
-                    let x = read::<L>(rows.input(row, first + column), count).mul(L::splat(unit));
-                    squares = x.fma(x, squares);
-                }
-                let square = squares.tree();
-                longest = if square > longest { square } else { longest };
-                taint += square * 0.0;
+            let mut norm = longest[r].sqrt() * unit;
+            if !Reach::is_plain(largest) {
+                [norm, taint[r]] = norm_of_units::<L>(rows, r, reach.part, unit);
             }
-            let steps = reach.steps(longest.sqrt(), below <= 0.0);
-            *factor = steps * unit;
-            *scales.add(row) = largest / steps + taint;
-            *zeros.add(row) = 0;
+            let steps = reach.steps(norm, below <= 0.0);
+            factors[r] = L::splat(steps * unit);
+            *scales.add(r) = largest / steps + taint[r];
+            *zeros.add(r) = 0;
+        });
+        factors
+    }
+}
+
+/// The norm of the longest part of a row in units of its largest element, and NaN if the row holds NaN or infinity, else 0.
+///
+/// # Safety
+/// As [`Kind::quantize`]; it is one of the rows.
+#[cold]
+#[inline(never)]
+unsafe fn norm_of_units<L: Lanes>(rows: Few, row: usize, part: usize, unit: f32) -> [f32; 2] {
+    let [mut longest, mut taint] = [0.0f32; 2];
+    for first in (0..rows.width).step_by(part) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut squares = L::splat(0.0);
+            for (column, count) in chunks((rows.width - first).min(part)) {
+                let x = read::<L>(rows.input(row, first + column), count).mul(L::splat(unit));
+                squares = x.fma(x, squares);
+            }
+            let square = squares.tree();
+            longest = if square > longest { square } else { longest };
+            taint += square * 0.0;
         }
     }
-    factors
+    [longest.sqrt(), taint]
 }
 
 impl Kind for Pairs {
     const SIZE: usize = 2;
 
     #[inline(always)]
-    unsafe fn quantize<L: Lanes>(rows: Few, _reach: Reach, scales: *mut f32, zeros: *mut i32) {
-        let width = rows.width;
-        for row in 0..rows.rows {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let to = rows.words(row);
-                for (column, count) in chunks(width) {
-                    read::<L>(rows.input(row, column), count).store_bf16(to.add(2 * column).cast());
+    unsafe fn quantize<L: Lanes, const R: usize>(rows: Few, _reach: Reach, scales: *mut f32, zeros: *mut i32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            each_chunk!(L, r of R, column from 0, rows.width, x of rows: {
+                x.store_bf16(rows.words(r).add(2 * column).cast());
+            });
+            each_row!(r of R: {
+                for column in (rows.width.next_multiple_of(16)..rows.width.next_multiple_of(64)).step_by(16) {
+                    L::splat(0.0).store_bf16(rows.words(r).add(2 * column).cast());
                 }
-                for column in (width.next_multiple_of(16)..width.next_multiple_of(64)).step_by(16) {
-                    L::splat(0.0).store_bf16(to.add(2 * column).cast());
-                }
-                *scales.add(row) = 1.0;
-                *zeros.add(row) = 0;
-            }
+                *scales.add(r) = 1.0;
+                *zeros.add(r) = 0;
+            });
         }
     }
 }
@@ -273,18 +321,15 @@ impl Kind for Planes {
     const SIZE: usize = Words::SIZE;
 
     #[inline(always)]
-    unsafe fn quantize<L: Lanes>(rows: Few, reach: Reach, scales: *mut f32, zeros: *mut i32) {
+    unsafe fn quantize<L: Lanes, const R: usize>(rows: Few, reach: Reach, scales: *mut f32, zeros: *mut i32) {
         // SAFETY: the caller's promise.
         unsafe {
-            let factors = factors_of_words::<L>(rows, reach, scales, zeros);
+            let factors = factors_of_words::<L, R>(rows, reach, scales, zeros);
             let apart = rows.width.next_multiple_of(64);
-            for (row, factor) in factors.iter().enumerate().take(rows.rows) {
-                let factor = L::splat(*factor);
-                for (column, count) in chunks(rows.width) {
-                    let to = rows.words(row).add(column);
-                    read::<L>(rows.input(row, column), count).mul(factor).store_planes(to, to.add(apart));
-                }
-            }
+            each_chunk!(L, r of R, column from 0, rows.width, x of rows: {
+                let to = rows.words(r).add(column);
+                x.mul(factors[r]).store_planes(to, to.add(apart));
+            });
         }
     }
 }
@@ -294,9 +339,9 @@ impl Kind for FusedPairs {
     const SIZE: usize = Pairs::SIZE;
 
     #[inline(always)]
-    unsafe fn quantize<L: Lanes>(rows: Few, reach: Reach, scales: *mut f32, zeros: *mut i32) {
+    unsafe fn quantize<L: Lanes, const R: usize>(rows: Few, reach: Reach, scales: *mut f32, zeros: *mut i32) {
         // SAFETY: the caller's promise, handed on.
-        unsafe { Pairs::quantize::<L>(rows, reach, scales, zeros) }
+        unsafe { Pairs::quantize::<L, R>(rows, reach, scales, zeros) }
     }
 }
 
@@ -335,8 +380,8 @@ pub trait Dot<K>: Lanes {
         [sums, uppers]
     }
 
-    /// The sums less `zero` times the 16 `totals`, as f32; with their upper parts, if the kind has such.
-    unsafe fn floats(sums: Self::Sums, uppers: Self::Sums, zero: i32, totals: *const i32) -> Self;
+    /// The sums less `zero` times the 16 `totals`, as f32; with their upper parts, if they were carried.
+    unsafe fn floats(sums: Self::Sums, uppers: Option<Self::Sums>, zero: i32, totals: *const i32) -> Self;
 }
 
 /// f32 of scratch that a call of `rows` rows of `depth` inputs needs, for inputs of `size` bytes.
@@ -359,21 +404,30 @@ fn row_words(size: usize, depth: usize) -> usize {
 #[inline(always)]
 pub unsafe fn pairs<L: Dot<Pairs>>(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
     // SAFETY: the caller's promise, handed on.
-    unsafe { dense::<L, Pairs>(memory, rows, call) }
+    unsafe { dense::<L, Pairs, false>(memory, rows, call) }
 }
 
+/// `CARRIES`: sums are carried after each part.
+///
 /// # Safety
 /// As [`super::list::Functions`].
 #[inline(always)]
-pub unsafe fn dense<L: Dot<K>, K: Kind>(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
+pub unsafe fn dense<L: Dot<K>, K: Kind, const CARRIES: bool>(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
     let memory = memory.as_mut_ptr();
     // SAFETY: rows and panels are those of the call, whose spans and scratch were checked.
     unsafe {
         let inputs = Rows::quantize::<L, K>(memory, rows, call);
         let words = (call.input.width * K::SIZE).div_ceil(4);
         let (layer, weights) = (Layer::of(call), call.weights);
-        let product =
-            Product::<L, K> { memory, layer, inputs, words, weights, from: weights.weights(), types: PhantomData };
+        let product = Product::<L, K, CARRIES> {
+            memory,
+            layer,
+            inputs,
+            words,
+            weights,
+            from: weights.weights(),
+            types: PhantomData,
+        };
         all(&product, rows, call.output.width.div_ceil(PANEL));
     }
 }
@@ -405,16 +459,24 @@ impl Rows {
         unsafe {
             let words = memory.add(scratch.offset);
             let (scales, zeros) = (words.add(stride * blocks), words.add((stride + 1) * blocks).cast::<i32>());
-            for first in (0..if is_quantized { 0 } else { different }).step_by(TOGETHER) {
-                let rows = Few {
-                    rows: (different - first).min(TOGETHER),
-                    width: input.width,
-                    from: memory.add(input.offset + first * input.stride),
-                    stride: input.stride,
-                    to: words.add(first * stride).cast(),
-                    row_bytes: stride * 4,
-                };
-                K::quantize::<L>(rows, reach, scales.add(first), zeros.add(first));
+            let few = |first: usize| Few {
+                width: input.width,
+                from: memory.add(input.offset + first * input.stride),
+                stride: input.stride,
+                to: words.add(first * stride).cast(),
+                row_bytes: stride * 4,
+            };
+            let mut first = if is_quantized { different } else { 0 };
+            while L::WIDEST >= TOGETHER && first + TOGETHER <= different {
+                K::quantize::<L, TOGETHER>(few(first), reach, scales.add(first), zeros.add(first));
+                first += TOGETHER;
+            }
+            while first + 2 <= different {
+                K::quantize::<L, 2>(few(first), reach, scales.add(first), zeros.add(first));
+                first += 2;
+            }
+            if first < different {
+                K::quantize::<L, 1>(few(first), reach, scales.add(first), zeros.add(first));
             }
             let next = usize::from(input.stride != 0);
             Rows { from: words.cast_const().cast(), row_bytes: stride * 4, scales, zeros, next }
@@ -443,7 +505,8 @@ impl Rows {
         panel: usize,
         layer: &Layer<'_>,
         weights: &Panels,
-        sums: [[[L::Sums; P]; R]; 2],
+        sums: [[L::Sums; P]; R],
+        uppers: Option<[[L::Sums; P]; R]>,
     ) {
         // SAFETY: the caller's promise; scales and totals are as long as the panels are wide.
         unsafe {
@@ -454,7 +517,8 @@ impl Rows {
                 for p in 0..P {
                     let column = (panel + p) * PANEL;
                     let factor = scale.mul(L::load(weights.scales().as_ptr().add(column)));
-                    let sum = L::floats(sums[0][r][p], sums[1][r][p], zero, weights.totals().as_ptr().add(column));
+                    let upper = if let Some(uppers) = &uppers { Some(uppers[r][p]) } else { None };
+                    let sum = L::floats(sums[r][p], upper, zero, weights.totals().as_ptr().add(column));
                     ends[r][p] = sum.fma(factor, ends[r][p]);
                 }
             });
@@ -464,7 +528,7 @@ impl Rows {
 }
 
 /// A layer over quantised rows, each of so many words.
-struct Product<'a, L, K> {
+struct Product<'a, L, K, const CARRIES: bool> {
     memory: *mut f32,
     layer: Layer<'a>,
     inputs: Rows,
@@ -475,7 +539,7 @@ struct Product<'a, L, K> {
     types: PhantomData<(L, K)>,
 }
 
-impl<L: Dot<K>, K: Kind> Tiled for Product<'_, L, K> {
+impl<L: Dot<K>, K: Kind, const CARRIES: bool> Tiled for Product<'_, L, K, CARRIES> {
     const ROWS: usize = <L as Dot<K>>::ROWS;
     const WIDEST: usize = <L as Dot<K>>::WIDEST;
 
@@ -498,7 +562,7 @@ impl<L: Dot<K>, K: Kind> Tiled for Product<'_, L, K> {
             let from = self.panel(panel);
             let (inputs, row_bytes) = (self.inputs.row(row), self.inputs.row_bytes * self.inputs.next);
             let (mut sums, mut uppers) = ([[L::none(); P]; R], [[L::none(); P]; R]);
-            let part = if K::CARRIES { self.weights.part() * K::SIZE / 4 } else { self.words };
+            let part = if CARRIES { self.weights.part() * K::SIZE / 4 } else { self.words };
             let (mut word, mut end) = (0, part.min(self.words));
             loop {
                 while word < end {
@@ -523,7 +587,8 @@ impl<L: Dot<K>, K: Kind> Tiled for Product<'_, L, K> {
                 each_row!(r of R: for p in 0..P { [sums[r][p], uppers[r][p]] = L::carry(sums[r][p], uppers[r][p]); });
                 end = (end + part).min(self.words);
             }
-            self.inputs.finish::<L, K, R, P>(self.memory, row, panel, &self.layer, self.weights, [sums, uppers]);
+            let uppers = if CARRIES { Some(uppers) } else { None };
+            self.inputs.finish::<L, K, R, P>(self.memory, row, panel, &self.layer, self.weights, sums, uppers);
         }
     }
 }

@@ -20,8 +20,6 @@ pub(super) struct Functions {
     pub pairs: unsafe fn(&mut [f32], usize, &Dense<'_>),
     /// Whether layers of int12 and int16 are read as planes of bytes.
     pub has_planes: bool,
-    /// Whether pairs of bf16 are multiplied by an instruction.
-    pub fuses_pairs: bool,
     pub unary: unsafe fn(&mut [f32], usize, Activation, Span, Span),
     pub generated: unsafe fn(&mut [f32], usize, &Generated<'_>),
     pub combine: unsafe fn(&mut [f32], usize, Combine, Span, Span, Activation, Span),
@@ -115,7 +113,6 @@ macro_rules! kernel_set {
         list::Functions {
             name: $set,
             has_planes: false,
-            fuses_pairs: false,
             dense_names: [
                 [concat!($set, "-f32-1x64"), concat!($set, "-f32-", $f32)],
                 [concat!($set, "-f32f16f32-1x64"), concat!($set, "-f32f16f32-", $f16)],
@@ -237,15 +234,15 @@ impl Kernels {
     }
 
     fn complete(&self, mut panels: Panels) -> Result<Panels, OutOfMemory> {
-        if matches!(panels.weight_type(), Weight::Int12 | Weight::Int16) && self.functions.has_planes {
+        if matches!(panels.weight_type(), Weight::Int12 | Weight::Int16) && self.has_planes() {
             panels.add_planes()?;
         }
         Ok(panels)
     }
 
-    /// Whether pairs of bf16 are multiplied by an instruction.
-    pub fn fuses_pairs(&self) -> bool {
-        self.functions.fuses_pairs
+    /// Whether layers of int12 and int16 are read as planes of bytes.
+    pub fn has_planes(&self) -> bool {
+        self.functions.has_planes
     }
 
     /// Asks for `values` to be brought into the caches, without waiting for them.
@@ -281,7 +278,7 @@ impl Kernels {
         let needed = call.weights.weight_type().scratch(call.input.width, rows);
         assert!(call.scratch.width >= needed, "dense scratch");
         assert_eq!(call.reach.and(call.weights.reach()), call.reach, "dense reach");
-        assert!(!self.functions.has_planes || call.weights.has_planes(), "dense planes");
+        assert!(!self.has_planes() || call.weights.has_planes(), "dense planes");
         check(memory, 1, call.scratch);
         let [during, after] = call.activation.split();
         let dense = match call.weights.weight_type() {

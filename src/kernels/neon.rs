@@ -377,7 +377,7 @@ mod present {
         }
 
         #[inline(always)]
-        unsafe fn floats(sums: Self::Sums, _uppers: Self::Sums, zero: i32, totals: *const i32) -> Self {
+        unsafe fn floats(sums: Self::Sums, _uppers: Option<Self::Sums>, zero: i32, totals: *const i32) -> Self {
             // SAFETY: as said above.
             Self(from_fn(|four| unsafe {
                 vcvtq_f32_s32(vmlsq_s32(sums[four], vld1q_s32(totals.add(4 * four)), vdupq_n_s32(zero)))
@@ -425,9 +425,10 @@ mod present {
         }
 
         #[inline(always)]
-        unsafe fn floats(sums: Self::Sums, uppers: Self::Sums, _zero: i32, _totals: *const i32) -> Self {
+        unsafe fn floats(sums: Self::Sums, uppers: Option<Self::Sums>, _zero: i32, _totals: *const i32) -> Self {
             // SAFETY: as said above.
             unsafe {
+                let Some(uppers) = uppers else { return Self(sums.map(|sums| vcvtq_f32_s32(sums))) };
                 let [lower, upper] = <Self as Dot<Words>>::carry(sums, uppers);
                 let [lower, upper] = [lower, upper].map(|sums| Self(sums.map(|sums| vcvtq_f32_s32(sums))));
                 upper.fma(Self::splat((1 << dots::CARRIED) as f32), lower)
@@ -468,7 +469,7 @@ mod present {
         }
 
         #[inline(always)]
-        unsafe fn floats(sums: Self, _uppers: Self, _zero: i32, _totals: *const i32) -> Self {
+        unsafe fn floats(sums: Self, _uppers: Option<Self>, _zero: i32, _totals: *const i32) -> Self {
             sums
         }
     }

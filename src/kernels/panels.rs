@@ -172,7 +172,7 @@ pub enum Weight {
     F16,
     /// In pairs of inputs, which are rounded to bf16 too.
     Bf16,
-    /// In pairs of inputs, as 16-bit integers with 12 significant bits and a scale per output.
+    /// In pairs of inputs, as 16-bit integers and a scale per output: as large as sums that are never carried allow.
     Int12,
     /// The same with 15 significant bits.
     Int16,
@@ -197,10 +197,19 @@ impl Weight {
     pub fn largest(self) -> i32 {
         match self {
             Weight::F32 | Weight::F16 | Weight::Bf16 => 0,
-            Weight::Int12 => 2047,
-            Weight::Int16 => 16383,
+            Weight::Int12 | Weight::Int16 => 16383,
             Weight::Int8 => 127,
         }
+    }
+
+    /// In how many steps from 0 to its largest magnitude a column is held.
+    fn steps(self, column: &[f32], largest: f32) -> f64 {
+        let most = f64::from(self.largest());
+        if self != Weight::Int12 || largest == 0.0 {
+            return most;
+        }
+        let squares: f64 = column.iter().map(|value| (f64::from(*value) / f64::from(largest)).powi(2)).sum();
+        most.min(dots::BALANCE / squares.sqrt())
     }
 
     /// Whether a line may be part of panels: floats are finite, integers within [`Weight::largest`].
@@ -265,12 +274,13 @@ impl Panels {
         bias: Option<&[f32]>,
     ) -> Result<Self, OutOfMemory> {
         let mut panels = Self::zeros(weight_type, depth, columns, bias)?;
-        let steps = f64::from(weight_type.largest());
         for column in 0..columns {
-            if steps > 0.0 {
-                let largest = (0..depth).fold(0.0f32, |largest, k| largest.max(weight(column, k).abs()));
+            if weight_type.largest() > 0 {
+                let values: Vec<f32> = (0..depth).map(|k| weight(column, k)).collect();
+                let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+                let steps = weight_type.steps(&values, largest);
                 let per_step = if largest > 0.0 { steps / f64::from(largest) } else { 0.0 };
-                let integer = |k: usize| (f64::from(weight(column, k)) * per_step).round_ties_even() as i32;
+                let integer = |k: usize| (f64::from(values[k]) * per_step).round_ties_even() as i32;
                 panels.set_integers(column, integer, (f64::from(largest) / steps) as f32);
                 continue;
             }

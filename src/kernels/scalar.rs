@@ -25,7 +25,6 @@ pub(super) const FUNCTIONS: Functions = Functions {
     dense,
     pairs: dense,
     has_planes: false,
-    fuses_pairs: false,
     unary,
     generated,
     combine,
@@ -115,8 +114,11 @@ fn quantize(row: &[f32], weights: &Panels, reach: Reach) -> Quantized {
         Weight::Int12 | Weight::Int16 => {
             let largest = largest_of(&mut row.iter().map(|x| x.abs()));
             let unit = Reach::unit(largest);
-            let square = |part: &[f32]| sum_products(part.len(), |k| (part[k] * unit, part[k] * unit));
+            let is_plain = Reach::is_plain(largest);
+            let by = if is_plain { 1.0 } else { unit };
+            let square = |part: &[f32]| sum_products(part.len(), |k| (part[k] * by, part[k] * by));
             let norm = largest_of(&mut row.chunks(reach.part).map(square)).sqrt();
+            let norm = if is_plain { norm * unit } else { norm };
             let steps = reach.steps(norm, row.iter().all(|x| *x >= 0.0));
             let per_step = steps * unit;
             let step = |x: &f32| i32::from((x * per_step).round_ties_even() as i16);

@@ -140,8 +140,9 @@ pub unsafe fn dense<L: Lanes + Dot<Pairs> + Dot<Words> + Dot<Bytes>>(
             Weight::F32 => dense_of::<L, StoredF32>(memory, rows, call),
             Weight::F16 => dense_of::<L, StoredF16>(memory, rows, call),
             Weight::Bf16 => dots::pairs::<L>(memory, rows, call),
-            Weight::Int12 | Weight::Int16 => dots::dense::<L, Words>(memory, rows, call),
-            Weight::Int8 => dots::dense::<L, Bytes>(memory, rows, call),
+            Weight::Int12 => dots::dense::<L, Words, false>(memory, rows, call),
+            Weight::Int16 => dots::dense::<L, Words, true>(memory, rows, call),
+            Weight::Int8 => dots::dense::<L, Bytes, false>(memory, rows, call),
         }
     }
 }

@@ -25,7 +25,6 @@ pub(super) const FUNCTIONS: Functions = Functions {
     dense: tile::dense::<Portable>,
     pairs: dots::pairs::<Portable>,
     has_planes: false,
-    fuses_pairs: false,
     unary: lanes::unary::<Portable>,
     generated: tile::generated::<Portable>,
     combine: lanes::combine::<Portable>,
@@ -353,7 +352,7 @@ macro_rules! integer_dots {
                 let inputs = unsafe { word.cast::<[$input; $count]>().read_unaligned() };
                 for (sum, weights) in sums.iter_mut().zip(line) {
                     for (input, weight) in inputs.iter().zip(weights) {
-                        *sum += i32::from(*input) * i32::from(*weight);
+                        *sum = sum.wrapping_add(i32::from(*input) * i32::from(*weight));
                     }
                 }
                 sums
@@ -362,20 +361,19 @@ macro_rules! integer_dots {
             #[inline(always)]
             unsafe fn carry(sums: [i32; 16], mut uppers: [i32; 16]) -> [[i32; 16]; 2] {
                 for (upper, sum) in uppers.iter_mut().zip(sums) {
-                    *upper += sum >> dots::CARRIED;
+                    *upper = upper.wrapping_add(sum >> dots::CARRIED);
                 }
                 [sums.map(|sum| sum & ((1 << dots::CARRIED) - 1)), uppers]
             }
 
             #[inline(always)]
-            unsafe fn floats(sums: [i32; 16], uppers: [i32; 16], zero: i32, totals: *const i32) -> Self {
+            unsafe fn floats(sums: [i32; 16], uppers: Option<[i32; 16]>, zero: i32, totals: *const i32) -> Self {
                 // SAFETY: the caller's promise.
                 let totals = unsafe { totals.cast::<[i32; 16]>().read_unaligned() };
+                let sums = std::array::from_fn(|lane| sums[lane].wrapping_sub(zero.wrapping_mul(totals[lane])));
+                let Some(uppers) = uppers else { return Self::from_lanes(sums.map(|sum| sum as f32)) };
                 // SAFETY: as above.
-                let [lower, upper] = unsafe {
-                    let shifted = std::array::from_fn(|lane| sums[lane].wrapping_sub(zero.wrapping_mul(totals[lane])));
-                    <Self as Dot<$kind>>::carry(shifted, uppers)
-                };
+                let [lower, upper] = unsafe { <Self as Dot<$kind>>::carry(sums, uppers) };
                 let float = |lane: usize| (upper[lane] as f32).mul_add((1 << dots::CARRIED) as f32, lower[lane] as f32);
                 Self::from_lanes(std::array::from_fn(float))
             }
@@ -414,7 +412,7 @@ impl Dot<Pairs> for Portable {
     }
 
     #[inline(always)]
-    unsafe fn floats(sums: Self, _uppers: Self, _zero: i32, _totals: *const i32) -> Self {
+    unsafe fn floats(sums: Self, _uppers: Option<Self>, _zero: i32, _totals: *const i32) -> Self {
         sums
     }
 }

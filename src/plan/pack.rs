@@ -16,9 +16,10 @@ pub enum Precision {
     /// bfloat16 weights and inputs of layers, f32 sums. Faster where the CPU multiplies pairs of them; the bits of a score are
     /// those of the instruction set.
     Bf16,
-    /// Integers of 12 bits and a scale per output; inputs as integers of up to 16 bits and a scale per row. Exact sums.
+    /// Integers of 12 bits or more, up to 15, and a scale per output; inputs as integers of up to 16 bits and a scale per row. Exact
+    /// sums that fit 32 bits: a layer of many inputs has fewer bits.
     Int12,
-    /// Integers of 15 bits, else as int12: the type for bounds that int12 passes.
+    /// Integers of 15 bits, whose sums are carried, else as int12: the type for bounds that int12 passes.
     Int16,
     /// Integers of 8 bits and a scale per output; inputs as integers of 8 bits, a scale and a zero per row. Exact sums.
     Int8,
@@ -61,7 +62,7 @@ pub fn weight_type(
     let depth: usize = columns.iter().map(|run| run.length).sum();
     let precision = precision.filter(|precision| precision.is_float() || !is_logits);
     let tensor = store.tensor(layer.weight);
-    let wanted = match (precision, tensor.integer()) {
+    let wanted = match (precision, tensor.integer(usize::from(layer.is_transposed))) {
         (Some(precision), _) => precision.into(),
         (None, Some(Integer::Int8)) if !is_logits => Weight::Int8,
         (None, Some(Integer::Int12)) if !is_logits => Weight::Int12,
@@ -174,7 +175,7 @@ impl<'a> Folded<'a> {
         let out_of_memory = |error| Error::new(ErrorKind::OutOfMemory, tensor.name, format!("{error}"));
         if let Stored::Integers(integers, scales) = &self.stored
             && is_stored(layer, columns)
-            && tensor.integer().is_some_and(|stored| i32::from(stored.largest()) <= weights.largest())
+            && tensor.integer(usize::from(layer.is_transposed)).is_some_and(|stored| holds(weights, stored))
         {
             let scale = |(output, scale): (usize, &f32)| (f64::from(*scale) * self.factor(output).abs()) as f32;
             let scales: Vec<f32> = scales.iter().enumerate().map(scale).collect();
@@ -195,8 +196,18 @@ impl<'a> Folded<'a> {
     }
 }
 
+/// Whether a type of weights holds stored integers as they are.
+fn holds(weights: Weight, stored: Integer) -> bool {
+    match weights {
+        Weight::F32 | Weight::F16 | Weight::Bf16 => false,
+        Weight::Int8 => stored == Integer::Int8,
+        Weight::Int12 => matches!(stored, Integer::Int8 | Integer::Int12),
+        Weight::Int16 => matches!(stored, Integer::Int8 | Integer::Int12 | Integer::Int16),
+    }
+}
+
 /// How panels are made and laid out: another number where the same layer would have other bytes.
-const LAYOUT: u64 = 2;
+const LAYOUT: u64 = 3;
 
 /// The name of the tensor that holds `columns` of a layer as panels: it says what they are made of.
 pub fn packed_name(store: &Store, layer: &Layer, columns: &[Columns], weights: Weight) -> String {
@@ -433,9 +444,7 @@ mod tests {
     #[test]
     fn integers_stay_unless_their_outputs_are_logits() {
         let columns = [Columns { length: INPUTS, terms: vec![(0, false)] }];
-        for (of, weight) in
-            [(Integer::Int8, Weight::Int8), (Integer::Int12, Weight::Int12), (Integer::Int16, Weight::Int16)]
-        {
+        for (of, weight) in [(Integer::Int8, Weight::Int8), (Integer::Int12, Weight::Int12)] {
             let store = store("type", of);
             let layer = layer(&store, false);
             let typed = |precision, is_logits| weight_type(&store, &layer, &columns, precision, is_logits).unwrap();

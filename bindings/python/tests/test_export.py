@@ -168,6 +168,9 @@ def test_scales_have_the_least_error_of_all_that_are_tried():
         plain = np.abs(values[1:]).max(axis=1, keepdims=True) / largest
         error = lambda steps, scale: ((values[1:] - steps * scale) ** 2).sum()  # noqa: E731
         assert error(whole[1:], scales[1:, None]) < share * error(np.rint(values[1:] / plain), plain)
+    whole, _ = integers.quantize(np.repeat(values, 32, axis=1), "int12")
+    squares = np.square(whole.astype(np.float64)).sum(axis=1)
+    assert squares.max() <= 46340.0**2 < 1.02 * squares[1:].max(), "sums have room, and it is used"
 
 
 def test_types_that_are_not_known_are_refused(tmp_path):

@@ -116,7 +116,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let narrowed = model.replaced(&narrowing.replacements, &options)?;
     let measured = sample.measure(&narrowed)?;
     if let Err(broken) = measured.hold(&bounds) {
-        let what = summary(&narrowing.replacements);
+        let what = summary(&narrowed, &narrowing.replacements);
         return Err(nothing(&format!("nothing keeps the bounds: the nearest, {what}, has {broken}")));
     }
 
@@ -316,13 +316,16 @@ fn largest_error(report: &Report) -> f64 {
     report.tasks.iter().map(|task| task.all.max).fold(0.0, f64::max)
 }
 
-/// How many tensors become what.
-fn summary(replacements: &[Arc<Replacement>]) -> String {
-    match replacements {
-        [one] => format!("`{}` as {} alone", one.name, type_name(&one.tensor())),
+/// How many tensors became what.
+fn summary(narrowed: &Model, replacements: &[Arc<Replacement>]) -> String {
+    let is_new = |tensor: &Tensor<'_>| replacements.iter().any(|of| of.name == tensor.name);
+    let types = narrowed.roles().filter(|(tensor, _)| is_new(tensor));
+    let types: Vec<_> = types.map(|(tensor, role)| (tensor.name, type_name(&tensor, role))).collect();
+    match &types[..] {
+        [(name, of)] => format!("`{name}` as {of} alone"),
         several => {
             let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-            several.iter().for_each(|of| *counts.entry(type_name(&of.tensor())).or_default() += 1);
+            several.iter().for_each(|(_, of)| *counts.entry(of).or_default() += 1);
             let parts: Vec<String> = counts.iter().map(|(name, count)| format!("{count} as {name}")).collect();
             format!("{} tensors ({})", several.len(), parts.join(", "))
         }
@@ -330,9 +333,9 @@ fn summary(replacements: &[Arc<Replacement>]) -> String {
 }
 
 /// What a table or the weight of a layer is held in.
-fn type_name(tensor: &Tensor<'_>) -> &'static str {
+fn type_name(tensor: &Tensor<'_>, role: Role) -> &'static str {
     use polyscore::Dtype;
-    match (tensor.integer(), tensor.dtype) {
+    match (tensor.integer(role.axis()), tensor.dtype) {
         (Some(integer), _) => integer.name(),
         (None, Dtype::F16) => "f16",
         (None, Dtype::Bf16) => "bf16",
@@ -357,7 +360,7 @@ impl Written<'_> {
         let by_name: BTreeMap<&str, &Replacement> =
             narrowing.replacements.iter().map(|replacement| (replacement.name.as_str(), &**replacement)).collect();
         let scales = |tensor: &Tensor<'_>| {
-            let scale = tensor.integer().and_then(|_| model.tensor(&format!("{}.scale", tensor.name)));
+            let scale = tensor.integer(0).and_then(|_| model.tensor(&format!("{}.scale", tensor.name)));
             scale.map_or(0, |scale| scale.bytes.len())
         };
         let (mut before, mut after) = (0, 0);
@@ -370,8 +373,8 @@ impl Written<'_> {
             tensors.push(json!({
                 "name": tensor.name,
                 "kind": if role == Role::Table { "table" } else { "dense" },
-                "before": type_name(&tensor),
-                "after": type_name(&replacement.map_or(tensor, |replacement| replacement.tensor())),
+                "before": type_name(&tensor, role),
+                "after": type_name(&replacement.map_or(tensor, |replacement| replacement.tensor()), role),
                 "bytes_before": old,
                 "bytes_after": new,
                 "max_error": self.alone.get(tensor.name),
