@@ -85,7 +85,8 @@ impl Tuning {
         let finest = vec![0; search.parts.len()];
         search.reference = search.scores(&finest)?;
         let mut coarsest = types.len();
-        while coarsest > 1 && !(search.figure(&vec![coarsest; finest.len()])? <= HOPELESS) {
+        let is_hopeless = |figure: f64| figure.is_nan() || figure > HOPELESS;
+        while coarsest > 1 && is_hopeless(search.figure(&vec![coarsest; finest.len()])?) {
             coarsest -= 1;
         }
         let filled = fill(&mut search, finest, coarsest, 1.0)?;

@@ -184,7 +184,7 @@ mod present {
             let at = |r: usize, p: usize| <<Avx512 as Dot<K>>::Sums as Lined>::of(from.add(r + p * BLOCK));
             if panel + 1 == panels {
                 for r in 0..count {
-                    inputs.finish::<Avx512, K, 1, 1>(memory, row + r, panel, layer, weights, [[at(r, 0)]], None);
+                    inputs.finish::<Avx512, K, 1, 1>(memory, row + r, panel, layer, weights, ([[at(r, 0)]], None));
                 }
                 return;
             }
@@ -196,12 +196,12 @@ mod present {
                     [at(r + 2, 0), at(r + 2, 1)],
                     [at(r + 3, 0), at(r + 3, 1)],
                 ];
-                inputs.finish::<Avx512, K, 4, 2>(memory, row + r, panel, layer, weights, sums, None);
+                inputs.finish::<Avx512, K, 4, 2>(memory, row + r, panel, layer, weights, (sums, None));
                 r += 4;
             }
             while r < count {
                 let sums = [[at(r, 0), at(r, 1)]];
-                inputs.finish::<Avx512, K, 1, 2>(memory, row + r, panel, layer, weights, sums, None);
+                inputs.finish::<Avx512, K, 1, 2>(memory, row + r, panel, layer, weights, (sums, None));
                 r += 1;
             }
         }
@@ -374,7 +374,7 @@ mod present {
                         let parts = [words(from, r), words(from, r + 1), words(from, r + 2), words(from, r + 3)];
                         let sums = [[parts[0][0]], [parts[1][0]], [parts[2][0]], [parts[3][0]]];
                         let uppers = Some([[parts[0][1]], [parts[1][1]], [parts[2][1]], [parts[3][1]]]);
-                        inputs.finish::<Avx512, Words, 4, 1>(memory, row + r, panel, &layer, weights, sums, uppers);
+                        inputs.finish::<Avx512, Words, 4, 1>(memory, row + r, panel, &layer, weights, (sums, uppers));
                         r += 4;
                     }
                     while r < count {
@@ -385,8 +385,7 @@ mod present {
                             panel,
                             &layer,
                             weights,
-                            [[lower]],
-                            Some([[upper]]),
+                            ([[lower]], Some([[upper]])),
                         );
                         r += 1;
                     }

@@ -3,7 +3,7 @@
 //! | weights | inputs of a row | a word | a sum |
 //! |---|---|---|---|
 //! | int8, 127 steps to each side of 0 | 256 steps from the least, or 0, to the largest, or 0 | 4 | exact |
-//! | int12, steps to each side of 0 up to a norm of [`BALANCE`] | as many steps to each side of 0 as the row's norm has room for, at most 32767 | 2 | exact |
+//! | int12, integers of a norm of [`BALANCE`] | as many steps to each side of 0 as the row's norm has room for, at most 32767 | 2 | exact |
 //! | int16, 16383 steps to each side of 0 | as many as the norms of its parts have room for, at most 32767 | 2 | exact |
 //! | bf16 | rounded to bf16 | 2 | f32 |
 //!
@@ -12,10 +12,10 @@
 //! y = activation(addend + fma(f32(sum_k q w - z sum_k w), s t, start))             t is the scale of the output
 //! ```
 //! Sums have 32 bits, and by Cauchy and Schwarz `|sum_k q w| <= |q| |w|`: a row may have words up to the norm that [`Reach`]
-//! gives. One that is nowhere negative may have larger ones, because only weights of one sign add up in it. Integers of a column of
-//! int12 have half of the bits of a sum, so that both sides are as fine. Sums of int16 are carried after each part of [`PART`] products: what is above their lower 16 bits goes to a sum of its own, and
-//! f32(65536 upper + lower) is rounded once. Within a part sums may wrap: what counts is where they end. The shorter the parts,
-//! the larger the words of both sides may be.
+//! gives. One that is nowhere negative may have larger ones, because only weights of one sign add up in it. The integers of an
+//! output of int12 have half of the bits of a sum, so that both sides are as fine. Sums of int16 are carried after each part of
+//! [`PART`] products: what is above their lower 16 bits goes to a sum of its own, and f32(65536 upper + lower) is rounded once.
+//! Within a part sums may wrap: what counts is where they end. The shorter the parts, the larger the words of both sides may be.
 //!
 //! The rows are quantised once per call, into scratch; a row has the same bits wherever it is computed, because its scale is
 //! its own. Integer sums have no order; sums of bf16 are those of the set, whose order and rounding differ. A row that holds
@@ -128,7 +128,8 @@ pub trait Kind {
     unsafe fn quantize<L: Lanes, const R: usize>(rows: Few, reach: Reach, scales: *mut f32, zeros: *mut i32);
 }
 
-/// The most rows that are quantised together: each step for all of them, so that none waits for the end of another.
+/// The most rows that are quantised together, each step for all of them, so that none waits for the end of another; two where there
+/// are not registers for more.
 const TOGETHER: usize = 4;
 
 /// Rows of inputs, and where their words go, which has room for a multiple of 16 of each.
@@ -275,8 +276,7 @@ unsafe fn factors_of_words<L: Lanes, const R: usize>(
 ///
 /// # Safety
 /// As [`Kind::quantize`]; it is one of the rows.
-#[cold]
-#[inline(never)]
+#[inline(always)]
 unsafe fn norm_of_units<L: Lanes>(rows: Few, row: usize, part: usize, unit: f32) -> [f32; 2] {
     let [mut longest, mut taint] = [0.0f32; 2];
     for first in (0..rows.width).step_by(part) {
@@ -432,6 +432,9 @@ pub unsafe fn dense<L: Dot<K>, K: Kind, const CARRIES: bool>(memory: &mut [f32],
     }
 }
 
+/// Sums of the rows and panels of a tile.
+type Tile<S, const R: usize, const P: usize> = [[S; P]; R];
+
 /// The quantised rows of a call.
 #[derive(Clone, Copy)]
 pub struct Rows {
@@ -493,7 +496,7 @@ impl Rows {
         unsafe { self.from.add(row * self.next * self.row_bytes) }
     }
 
-    /// Writes the outputs of a tile with these sums.
+    /// Writes the outputs of a tile with these sums and, if they were carried, their upper parts.
     ///
     /// # Safety
     /// As [`Tiled::tile`].
@@ -505,8 +508,7 @@ impl Rows {
         panel: usize,
         layer: &Layer<'_>,
         weights: &Panels,
-        sums: [[L::Sums; P]; R],
-        uppers: Option<[[L::Sums; P]; R]>,
+        (sums, uppers): (Tile<L::Sums, R, P>, Option<Tile<L::Sums, R, P>>),
     ) {
         // SAFETY: the caller's promise; scales and totals are as long as the panels are wide.
         unsafe {
@@ -517,8 +519,11 @@ impl Rows {
                 for p in 0..P {
                     let column = (panel + p) * PANEL;
                     let factor = scale.mul(L::load(weights.scales().as_ptr().add(column)));
-                    let upper = if let Some(uppers) = &uppers { Some(uppers[r][p]) } else { None };
-                    let sum = L::floats(sums[r][p], upper, zero, weights.totals().as_ptr().add(column));
+                    let totals = weights.totals().as_ptr().add(column);
+                    let sum = match &uppers {
+                        Some(uppers) => L::floats(sums[r][p], Some(uppers[r][p]), zero, totals),
+                        None => L::floats(sums[r][p], None, zero, totals),
+                    };
                     ends[r][p] = sum.fma(factor, ends[r][p]);
                 }
             });
@@ -588,7 +593,7 @@ impl<L: Dot<K>, K: Kind, const CARRIES: bool> Tiled for Product<'_, L, K, CARRIE
                 end = (end + part).min(self.words);
             }
             let uppers = if CARRIES { Some(uppers) } else { None };
-            self.inputs.finish::<L, K, R, P>(self.memory, row, panel, &self.layer, self.weights, sums, uppers);
+            self.inputs.finish::<L, K, R, P>(self.memory, row, panel, &self.layer, self.weights, (sums, uppers));
         }
     }
 }
