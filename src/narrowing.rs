@@ -11,7 +11,7 @@ use crate::model::{Model, OpenOptions};
 use crate::network::Role;
 use crate::plan::{Precision, Work};
 use crate::quant::{halve, quantize};
-use crate::tuning::{CANDIDATES, Parts, fill};
+use crate::tuning::{CANDIDATES, Parts, fill, time};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -36,6 +36,16 @@ impl Narrow {
         match role {
             Role::Table => &Self::TABLES,
             Role::Layer { .. } => &Self::LAYERS,
+        }
+    }
+
+    /// In what a layer of that type is computed; layers are never int4.
+    fn precision(self) -> Precision {
+        match self {
+            Narrow::F16 => Precision::F16,
+            Narrow::Integer(Integer::Int16) => Precision::Int16,
+            Narrow::Integer(Integer::Int12) => Precision::Int12,
+            Narrow::Integer(Integer::Int8 | Integer::Int4) => Precision::Int8,
         }
     }
 
@@ -161,7 +171,7 @@ impl<'a> Candidate<'a> {
             return None;
         }
         let work = work.map(|work| work.request + work.candidate * CANDIDATES);
-        let mut bytes = tensor.bytes.len();
+        let (mut bytes, mut before) = (tensor.bytes.len(), Precision::F32);
         let (mut types, mut savings, mut made) = (Vec::new(), Vec::new(), Vec::new());
         for narrow in Narrow::of(role) {
             let after = narrow.bytes([rows, columns], role.axis());
@@ -178,10 +188,13 @@ impl<'a> Candidate<'a> {
             };
             let is_possible = is_worth && (*narrow != Narrow::F16 || halves.is_some());
             types.push(is_possible.then_some(*narrow));
-            savings.push(work.unwrap_or(bytes.saturating_sub(after)) as f64);
+            savings.push(match work {
+                Some(work) => work as f64 * (time(before) - time(narrow.precision())),
+                None => bytes.saturating_sub(after) as f64,
+            });
             made.push(halves);
             if is_possible {
-                bytes = after;
+                (bytes, before) = (after, narrow.precision());
             }
         }
         types.iter().any(Option::is_some).then_some(Self { tensor, role, types, savings, made })

@@ -1,9 +1,9 @@
 """Integers with a scale per row: `value = integer * scale[row]`, as model files hold tables and weights of dense layers.
 
 int4 is two values a byte along the last axis, the lower half first, in two's complement; int12 and int16, which has 15 bits,
-lie in 16. An output of int12 has as many bits as its squares allow, so that sums with the inputs of a layer fit 32. The scale of a row is not its largest magnitude by the largest integer: other ranges are tried too, and the one with
-the least squared error is taken, its scale being the one that fits the integers best. The engine's `polyscore quantize` does
-the same.
+lie in 16. An output of int12 has as many bits as its squares allow, so that sums with the inputs of a layer fit 32. The scale of
+a row is not its largest magnitude by the largest integer: other ranges are tried too, and the one with the least squared error
+is taken, its scale being the one that fits the integers best. The engine's `polyscore quantize` does the same.
 """
 
 from __future__ import annotations
