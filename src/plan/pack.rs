@@ -62,7 +62,7 @@ pub fn weight_type(
     let depth: usize = columns.iter().map(|run| run.length).sum();
     let precision = precision.filter(|precision| precision.is_float() || !is_logits);
     let tensor = store.tensor(layer.weight);
-    let wanted = match (precision, tensor.integer(usize::from(layer.is_transposed))) {
+    let wanted = match (precision, integer(&tensor, layer)) {
         (Some(precision), _) => precision.into(),
         (None, Some(Integer::Int8)) if !is_logits => Weight::Int8,
         (None, Some(Integer::Int12)) if !is_logits => Weight::Int12,
@@ -73,6 +73,11 @@ pub fn weight_type(
     Ok(if depth > wanted.max_depth() { Weight::F32 } else { wanted })
 }
 
+/// The integers of the weight of a layer.
+fn integer(tensor: &Tensor<'_>, layer: &Layer) -> Option<Integer> {
+    tensor.integer(usize::from(layer.is_transposed))
+}
+
 /// Whether every weight is a stored one, but for a factor of its output.
 fn is_stored(layer: &Layer, columns: &[Columns]) -> bool {
     layer.input_norm.is_none() && columns.iter().all(|run| run.terms.len() == 1)
@@ -81,8 +86,8 @@ fn is_stored(layer: &Layer, columns: &[Columns]) -> bool {
 /// The weights of a layer as the file has them.
 enum Stored {
     Floats(Vec<f32>),
-    /// With a scale for each output.
-    Integers(Vec<i16>, Vec<f32>),
+    /// Of a type, with a scale for each output.
+    Integers(Integer, Vec<i16>, Vec<f32>),
 }
 
 /// A layer as the file has it, and the norms that it carries.
@@ -104,9 +109,9 @@ impl<'a> Folded<'a> {
     /// `Tensor` for a type that is no layer's.
     pub fn read(store: &'a Store, layer: &'a Layer, outputs: usize) -> Result<Folded<'a>, Error> {
         let tensor = store.tensor(layer.weight);
-        let stored = match store.scale(layer.weight) {
-            Some(scale) => Stored::Integers(tensor.to_integers()?, store.tensor(scale).to_f32()?),
-            None => Stored::Floats(tensor.to_f32()?),
+        let stored = match (store.scale(layer.weight), integer(&tensor, layer)) {
+            (Some(scale), Some(of)) => Stored::Integers(of, tensor.to_integers()?, store.tensor(scale).to_f32()?),
+            _ => Stored::Floats(tensor.to_f32()?),
         };
         let inputs = tensor.shape[usize::from(!layer.is_transposed)];
         let bias = match layer.bias {
@@ -144,7 +149,7 @@ impl<'a> Folded<'a> {
         let place = self.place(output, input);
         match &self.stored {
             Stored::Floats(values) => values[place],
-            Stored::Integers(integers, scales) => f32::from(integers[place]) * scales[output],
+            Stored::Integers(_, integers, scales) => f32::from(integers[place]) * scales[output],
         }
     }
 
@@ -173,9 +178,9 @@ impl<'a> Folded<'a> {
         };
         let shape = [places.len(), bias.len()];
         let out_of_memory = |error| Error::new(ErrorKind::OutOfMemory, tensor.name, format!("{error}"));
-        if let Stored::Integers(integers, scales) = &self.stored
+        if let Stored::Integers(of, integers, scales) = &self.stored
             && is_stored(layer, columns)
-            && tensor.integer(usize::from(layer.is_transposed)).is_some_and(|stored| holds(weights, stored))
+            && holds(weights, *of)
         {
             let scale = |(output, scale): (usize, &f32)| (f64::from(*scale) * self.factor(output).abs()) as f32;
             let scales: Vec<f32> = scales.iter().enumerate().map(scale).collect();
