@@ -51,7 +51,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 # Of --quick, which removes one thing alone: compiled in a fraction of the time, and slow.
-QUICK = {"CARGO_PROFILE_RELEASE_LTO": "off", "CARGO_PROFILE_RELEASE_OPT_LEVEL": "0", "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16"}
+QUICK = {"CARGO_PROFILE_RELEASE_LTO": "off", "CARGO_PROFILE_RELEASE_OPT_LEVEL": "0", "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16",
+         "CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS": "true"}
 
 
 def compiled_without(what: str, settings: dict[str, str]) -> ModuleType:

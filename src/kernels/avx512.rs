@@ -494,6 +494,14 @@ mod present {
             unsafe { _mm512_loadu_si512(from.cast()) }
         }
 
+        #[cfg(debug_assertions)]
+        #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
+        #[inline(never)]
+        unsafe fn apart_of<J: crate::kernels::lanes::Job>(job: J) {
+            // SAFETY: the caller's promise.
+            unsafe { job.run() }
+        }
+
         #[inline(always)]
         unsafe fn dot(sums: Self, line: &__m512i, word: *const u8) -> Self {
             // SAFETY: only `fused_pairs` comes here, and its CPU has the instruction; 512 bits are 512 bits.

@@ -22,7 +22,7 @@
 //! NaN or infinity has the scale NaN, and so have its outputs.
 
 use super::Dense;
-use super::lanes::{Lanes, chunks, read};
+use super::lanes::{Job, Lanes, chunks, read};
 use super::panels::PANEL;
 use super::panels::Panels;
 use super::tile::{Ahead, Layer, Tiled, all, each_row, finish, starts};
@@ -158,6 +158,33 @@ impl Few {
         // SAFETY: the caller's promise.
         unsafe { self.to.add(row * self.row_bytes) }
     }
+}
+
+/// Rows to quantise.
+struct Quantize<L, K, const R: usize> {
+    rows: Few,
+    reach: Reach,
+    scales: *mut f32,
+    zeros: *mut i32,
+    types: PhantomData<(L, K)>,
+}
+
+impl<L: Lanes, K: Kind, const R: usize> Job for Quantize<L, K, R> {
+    #[inline(always)]
+    unsafe fn run(self) {
+        // SAFETY: the caller's promise.
+        unsafe { K::quantize::<L, R>(self.rows, self.reach, self.scales, self.zeros) }
+    }
+}
+
+/// [`Kind::quantize`] as a [`Job`].
+///
+/// # Safety
+/// As that.
+#[inline(always)]
+unsafe fn quantize<L: Lanes, K: Kind, const R: usize>(rows: Few, reach: Reach, scales: *mut f32, zeros: *mut i32) {
+    // SAFETY: the caller's promise.
+    unsafe { L::apart(Quantize::<L, K, R> { rows, reach, scales, zeros, types: PhantomData }) }
 }
 
 /// Elements of rows, 16 at a time: those of a column and the 15 behind it for all rows, then the next ones.
@@ -380,6 +407,13 @@ pub trait Dot<K>: Lanes {
         [sums, uppers]
     }
 
+    /// [`super::lanes::Set::apart`], with what the products need beyond the set.
+    #[inline(always)]
+    unsafe fn apart_of<J: Job>(job: J) {
+        // SAFETY: the caller's promise.
+        unsafe { Self::apart(job) }
+    }
+
     /// The sums less `zero` times the 16 `totals`, as f32; with their upper parts, if they were carried.
     unsafe fn floats(sums: Self::Sums, uppers: Option<Self::Sums>, zero: i32, totals: *const i32) -> Self;
 }
@@ -471,15 +505,15 @@ impl Rows {
             };
             let mut first = if is_quantized { different } else { 0 };
             while L::WIDEST >= TOGETHER && first + TOGETHER <= different {
-                K::quantize::<L, TOGETHER>(few(first), reach, scales.add(first), zeros.add(first));
+                quantize::<L, K, TOGETHER>(few(first), reach, scales.add(first), zeros.add(first));
                 first += TOGETHER;
             }
             while first + 2 <= different {
-                K::quantize::<L, 2>(few(first), reach, scales.add(first), zeros.add(first));
+                quantize::<L, K, 2>(few(first), reach, scales.add(first), zeros.add(first));
                 first += 2;
             }
             if first < different {
-                K::quantize::<L, 1>(few(first), reach, scales.add(first), zeros.add(first));
+                quantize::<L, K, 1>(few(first), reach, scales.add(first), zeros.add(first));
             }
             let next = usize::from(input.stride != 0);
             Rows { from: words.cast_const().cast(), row_bytes: stride * 4, scales, zeros, next }
@@ -595,5 +629,11 @@ impl<L: Dot<K>, K: Kind, const CARRIES: bool> Tiled for Product<'_, L, K, CARRIE
             let uppers = if CARRIES { Some(uppers) } else { None };
             self.inputs.finish::<L, K, R, P>(self.memory, row, panel, &self.layer, self.weights, (sums, uppers));
         }
+    }
+
+    #[inline(always)]
+    unsafe fn apart<J: Job>(job: J) {
+        // SAFETY: the caller's promise.
+        unsafe { L::apart_of(job) }
     }
 }

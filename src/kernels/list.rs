@@ -49,6 +49,16 @@ pub(super) struct Functions {
 /// outputs, are those of f32, f16, bf16, int12 and int16, and int8.
 macro_rules! kernel_set {
     ($set:literal, $lanes:ty, $features:literal, $tiles:tt) => {
+        impl $crate::kernels::lanes::Set for $lanes {
+            #[cfg(debug_assertions)]
+            #[target_feature(enable = $features)]
+            #[inline(never)]
+            unsafe fn apart<J: $crate::kernels::lanes::Job>(job: J) {
+                // SAFETY: the caller's promise.
+                unsafe { job.run() }
+            }
+        }
+
         pub const FUNCTIONS: $crate::kernels::list::Functions = {
             use $crate::kernels::*;
             kernel_set! { @table $set, $lanes, $features, $tiles;

@@ -25,25 +25,26 @@
 
 use super::dots::{self, Bytes, Dot, Pairs, Words};
 use super::functions::activate_cheaply;
-use super::lanes::{Lanes, read, write};
+use super::lanes::{Job, Lanes, read, write};
 use super::panels::{LINE, PANEL, Weight};
 use super::{Activation, Dense, Generated, Span, Start};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
-/// How stored weights become lanes.
+/// How weights lie, and become lanes.
 pub(super) trait Stored {
-    const SIZE: usize;
+    const SIZE: usize = size_of::<f32>();
+    /// Whether the last panel has 16 columns too. If not, the elements are f32.
+    const IS_PADDED: bool = true;
+
+    /// Bytes from a panel to the next, and from a row of a tile of so many panels to the next; `stride` is that of the matrix.
+    #[inline(always)]
+    fn steps(stride: usize, _panels: usize) -> [usize; 2] {
+        [stride, PANEL * Self::SIZE]
+    }
+
     /// # Safety
     /// As [`Lanes`]; `from` holds 16 elements.
-    unsafe fn load<L: Lanes>(from: *const u8) -> L;
-}
-
-pub(super) struct StoredF32;
-struct StoredF16;
-
-impl Stored for StoredF32 {
-    const SIZE: usize = 4;
     #[inline(always)]
     unsafe fn load<L: Lanes>(from: *const u8) -> L {
         // SAFETY: the caller's promise.
@@ -51,12 +52,37 @@ impl Stored for StoredF32 {
     }
 }
 
+/// Panels, one behind the other.
+struct StoredF32;
+struct StoredF16;
+/// The panels of a tile side by side.
+pub(super) struct Copied;
+/// Rows of any width, the panels side by side.
+struct Computed;
+
+impl Stored for StoredF32 {}
+
 impl Stored for StoredF16 {
     const SIZE: usize = 2;
     #[inline(always)]
     unsafe fn load<L: Lanes>(from: *const u8) -> L {
         // SAFETY: the caller's promise.
         unsafe { L::load_f16(from.cast()) }
+    }
+}
+
+impl Stored for Copied {
+    #[inline(always)]
+    fn steps(_stride: usize, panels: usize) -> [usize; 2] {
+        [PANEL * Self::SIZE, panels * PANEL * Self::SIZE]
+    }
+}
+
+impl Stored for Computed {
+    const IS_PADDED: bool = false;
+    #[inline(always)]
+    fn steps(stride: usize, _panels: usize) -> [usize; 2] {
+        [PANEL * Self::SIZE, stride]
     }
 }
 
@@ -82,25 +108,30 @@ pub(super) const BLOCK: usize = 256;
 const UNCOPIED: usize = 48;
 const NEAR_BYTES: usize = 1024;
 
-/// What a tile multiplies by: panels that begin `panel_bytes` apart, their rows `row_bytes` apart.
+/// What a tile multiplies by.
 #[derive(Clone, Copy)]
 pub(super) struct Matrix {
     /// Where panel `first` is.
-    pub from: *const u8,
-    pub first: usize,
-    pub panel_bytes: usize,
-    pub row_bytes: usize,
-    /// Whether the last panel has 16 columns too. If not, the elements are f32.
-    pub is_padded: bool,
+    from: *const u8,
+    first: usize,
+    /// Bytes from a panel to the next, or from a row to the next: [`Stored::steps`].
+    stride: usize,
 }
 
 impl Matrix {
+    /// The panels of a tile, of which `panel` is the first, as [`Copied`].
+    #[inline(always)]
+    pub fn copied(from: *const f32, panel: usize) -> Self {
+        Self { from: from.cast(), first: panel, stride: 0 }
+    }
+
     /// # Safety
     /// `panel` is a panel of the matrix.
     #[inline(always)]
-    unsafe fn skip(self, panel: usize) -> Self {
+    unsafe fn panel<S: Stored>(&self, panel: usize) -> *const u8 {
+        let [panel_bytes, _] = S::steps(self.stride, 1);
         // SAFETY: the caller's promise.
-        Self { from: unsafe { self.from.add((panel - self.first) * self.panel_bytes) }, first: panel, ..self }
+        unsafe { self.from.add((panel - self.first) * panel_bytes) }
     }
 }
 
@@ -150,8 +181,7 @@ pub unsafe fn dense<L: Lanes + Dot<Pairs> + Dot<Words> + Dot<Bytes>>(
 #[inline(always)]
 unsafe fn dense_of<L: Lanes, S: Stored>(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
     let (layer, panels) = (Layer::of(call), call.output.width.div_ceil(PANEL));
-    let (from, panel_bytes) = (call.weights.weights(), call.weights.panel_bytes());
-    let matrix = Matrix { from, first: 0, panel_bytes, row_bytes: PANEL * S::SIZE, is_padded: true };
+    let matrix = Matrix { from: call.weights.weights(), first: 0, stride: call.weights.panel_bytes() };
     let memory = memory.as_mut_ptr();
     let stored = Product::<L, S>::new(memory, matrix, &layer);
     // SAFETY: rows and panels are those of the call, whose spans were checked, and scratch has room for a whole line more.
@@ -181,27 +211,25 @@ pub unsafe fn generated<L: Lanes>(memory: &mut [f32], rows: usize, call: &Genera
                 Some(outside) => outside.as_ptr().cast(),
                 None => base.add(weight.offset + row * weight.stride).cast_const().cast(),
             },
-            panel_bytes: PANEL * size_of::<f32>(),
-            row_bytes: output.width * size_of::<f32>(),
-            is_padded: false,
+            stride: output.width * size_of::<f32>(),
         };
         let is_near = output.width * size_of::<f32>() <= NEAR_BYTES;
         let panels = output.width.div_ceil(PANEL);
         if !is_shared {
             for row in 0..rows {
-                row_of_panels(&Product::<L, StoredF32>::new(base, matrix(row), &layer), row, panels);
+                row_of_panels(&Product::<L, Computed>::new(base, matrix(row), &layer), row, panels);
             }
         } else if rows <= if is_near { UNCOPIED } else { ROWS } {
-            all(&Product::<L, StoredF32>::new(base, matrix(0), &layer), rows, panels);
+            all(&Product::<L, Computed>::new(base, matrix(0), &layer), rows, panels);
         } else {
             for panel in 0..panels {
-                panel_of_blocks::<L>(base, rows, panel, matrix(0).skip(panel), &layer);
+                panel_of_blocks::<L>(base, rows, panel, matrix(0), &layer);
             }
         }
     }
 }
 
-/// All rows by the first panel of a computed matrix, a block of its rows after the other.
+/// All rows by a panel of a computed matrix, a block of its rows after the other.
 ///
 /// # Safety
 /// As [`tile`].
@@ -211,7 +239,6 @@ unsafe fn panel_of_blocks<L: Lanes>(memory: *mut f32, rows: usize, panel: usize,
     let count = (output.width - panel * PANEL).min(PANEL);
     let mut copy = MaybeUninit::<[[f32; PANEL]; BLOCK]>::uninit();
     let lines: *mut [f32; PANEL] = copy.as_mut_ptr().cast();
-    let row_bytes = PANEL * size_of::<f32>();
     // Without inputs there is one block, and it is empty.
     let blocks = input.width.div_ceil(BLOCK).max(1);
     for block in 0..blocks {
@@ -225,12 +252,12 @@ unsafe fn panel_of_blocks<L: Lanes>(memory: *mut f32, rows: usize, panel: usize,
         }
         // SAFETY: the caller's promise; at most `BLOCK` lines are written, and as many are read.
         unsafe {
+            let from = matrix.panel::<Computed>(panel);
             for k in first..end {
-                read::<L>(matrix.from.add(k * matrix.row_bytes).cast(), count).store(lines.add(k - first).cast());
+                read::<L>(from.add(k * matrix.stride).cast(), count).store(lines.add(k - first).cast());
             }
-            let from = lines.cast_const().cast();
-            let copied = Matrix { from, first: panel, panel_bytes: row_bytes, row_bytes, is_padded: true };
-            strips::<Product<'_, L, StoredF32>, 1>(&Product::new(memory, copied, &part), rows, panel, panel + 1);
+            let copied = Matrix::copied(lines.cast(), panel);
+            strips::<Product<'_, L, Copied>, 1>(&Product::new(memory, copied, &part), rows, panel, panel + 1);
         }
     }
 }
@@ -291,6 +318,12 @@ pub(super) trait Tiled {
     /// The CPU has the set, and rows and panels are of the product, whose spans were checked.
     unsafe fn tile<const R: usize, const P: usize>(&self, row: usize, panel: usize, ahead: Ahead);
 
+    /// [`super::lanes::Set::apart`], of the set whose instructions the tiles need.
+    ///
+    /// # Safety
+    /// As [`Job::run`].
+    unsafe fn apart<J: Job>(job: J);
+
     /// Computes the first rows of `P` panels from `panel` where these differ from others, and says how many they are.
     ///
     /// # Safety
@@ -299,6 +332,32 @@ pub(super) trait Tiled {
     unsafe fn first<const P: usize>(&self, _panel: usize) -> usize {
         0
     }
+}
+
+/// A tile to compute.
+struct Tile<'a, T, const R: usize, const P: usize> {
+    product: &'a T,
+    row: usize,
+    panel: usize,
+    ahead: Ahead,
+}
+
+impl<T: Tiled, const R: usize, const P: usize> Job for Tile<'_, T, R, P> {
+    #[inline(always)]
+    unsafe fn run(self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.product.tile::<R, P>(self.row, self.panel, self.ahead) }
+    }
+}
+
+/// [`Tiled::tile`] as a [`Job`].
+///
+/// # Safety
+/// As that.
+#[inline(always)]
+unsafe fn tile<T: Tiled, const R: usize, const P: usize>(product: &T, row: usize, panel: usize, ahead: Ahead) {
+    // SAFETY: the caller's promise.
+    unsafe { T::apart(Tile::<T, R, P> { product, row, panel, ahead }) }
 }
 
 /// All rows by all panels.
@@ -357,7 +416,7 @@ pub(super) unsafe fn strips<T: Tiled, const P: usize>(product: &T, rows: usize, 
     if is_tall {
         while row + 2 * ROWS == rows || row + 2 * ROWS + LOWEST <= rows {
             // SAFETY: the caller's promise.
-            unsafe { product.tile::<12, P>(row, panel, ahead()) };
+            unsafe { tile::<T, 12, P>(product, row, panel, ahead()) };
             row += 2 * ROWS;
         }
     }
@@ -369,11 +428,11 @@ pub(super) unsafe fn strips<T: Tiled, const P: usize>(product: &T, rows: usize, 
         // SAFETY: the caller's promise.
         unsafe {
             match end - first {
-                6 if T::ROWS >= 6 => product.tile::<6, P>(first, panel, ahead),
-                5 if T::ROWS >= 5 => product.tile::<5, P>(first, panel, ahead),
-                4 if T::ROWS >= 4 => product.tile::<4, P>(first, panel, ahead),
-                2 if T::ROWS < 5 => product.tile::<2, P>(first, panel, ahead),
-                _ => product.tile::<3, P>(first, panel, ahead),
+                6 if T::ROWS >= 6 => tile::<T, 6, P>(product, first, panel, ahead),
+                5 if T::ROWS >= 5 => tile::<T, 5, P>(product, first, panel, ahead),
+                4 if T::ROWS >= 4 => tile::<T, 4, P>(product, first, panel, ahead),
+                2 if T::ROWS < 5 => tile::<T, 2, P>(product, first, panel, ahead),
+                _ => tile::<T, 3, P>(product, first, panel, ahead),
             }
         }
     }
@@ -389,13 +448,13 @@ pub(super) unsafe fn row_of_panels<T: Tiled>(product: &T, row: usize, panels: us
     // SAFETY: the caller's promise; no panel is beyond `panels`.
     unsafe {
         while panel + 4 <= panels {
-            product.tile::<1, 4>(row, panel, Ahead::new(product, panel, 0, 0));
+            tile::<T, 1, 4>(product, row, panel, Ahead::new(product, panel, 0, 0));
             panel += 4;
         }
         match panels - panel {
-            1 => product.tile::<1, 1>(row, panel, Ahead::new(product, panel, 0, 0)),
-            2 => product.tile::<1, 2>(row, panel, Ahead::new(product, panel, 0, 0)),
-            3 => product.tile::<1, 3>(row, panel, Ahead::new(product, panel, 0, 0)),
+            1 => tile::<T, 1, 1>(product, row, panel, Ahead::new(product, panel, 0, 0)),
+            2 => tile::<T, 1, 2>(product, row, panel, Ahead::new(product, panel, 0, 0)),
+            3 => tile::<T, 1, 3>(product, row, panel, Ahead::new(product, panel, 0, 0)),
             _ => {}
         }
     }
@@ -437,19 +496,25 @@ impl<L: Lanes, S: Stored> Tiled for Product<'_, L, S> {
 
     #[inline(always)]
     fn lines(&self) -> (usize, usize) {
-        (self.layer.input.width, self.matrix.row_bytes)
+        (self.layer.input.width, S::steps(self.matrix.stride, 1)[1])
     }
 
     #[inline(always)]
     unsafe fn panel(&self, panel: usize) -> *const u8 {
         // SAFETY: the caller's promise.
-        unsafe { self.matrix.skip(panel).from }
+        unsafe { self.matrix.panel::<S>(panel) }
     }
 
     #[inline(always)]
     unsafe fn tile<const R: usize, const P: usize>(&self, row: usize, panel: usize, ahead: Ahead) {
         // SAFETY: the caller's promise.
         unsafe { self.multiply::<R, P>(row, panel, ahead, None) }
+    }
+
+    #[inline(always)]
+    unsafe fn apart<J: Job>(job: J) {
+        // SAFETY: the caller's promise.
+        unsafe { L::apart(job) }
     }
 }
 
@@ -469,23 +534,24 @@ impl<L: Lanes, S: Stored> Product<'_, L, S> {
         let Self { memory, layer, .. } = *self;
         let Layer { input, output, .. } = *layer;
         let count = |p: usize| (output.width - (panel + p) * PANEL).min(PANEL);
+        let [panel_bytes, row_bytes] = S::steps(self.matrix.stride, P);
         // SAFETY: the caller's promise; the matrix has a row for each input.
         unsafe {
-            let matrix = self.matrix.skip(panel);
+            let matrix = self.matrix.panel::<S>(panel);
             let mut ends = starts::<L, R, P>(memory, row, panel, layer);
             let mut sums = [[L::splat(0.0); P]; R];
             each_row!(r of R: for p in 0..P { sums[r][p] = ends[r][p]; });
 
-            let last = if matrix.is_padded { PANEL } else { count(P - 1) };
+            let last = if S::IS_PADDED { PANEL } else { count(P - 1) };
             let inputs = memory.add(input.offset + row * input.stride).cast_const();
             for k in 0..input.width {
-                let from = matrix.from.add(k * matrix.row_bytes);
+                let from = matrix.add(k * row_bytes);
                 if Self::PREFETCHES && R > 2 && copy.is_none() {
                     ahead.ask::<L>(k);
                 }
                 let mut w = [L::splat(0.0); P];
                 for (p, w) in w.iter_mut().enumerate() {
-                    let from = from.add(p * matrix.panel_bytes);
+                    let from = from.add(p * panel_bytes);
                     *w = if p + 1 < P || last == PANEL { S::load(from) } else { L::load_part(from.cast(), last) };
                     if let Some(copy) = copy {
                         w.store(copy.add((k * P + p) * PANEL));
@@ -531,12 +597,11 @@ impl<L: Lanes, S: Stored> Tiled for Widened<'_, L, S> {
     unsafe fn first<const P: usize>(&self, panel: usize) -> usize {
         // SAFETY: the caller's promise; there are `MANY` rows at least, and the copy has room for the widest tile.
         unsafe {
-            let ahead = Ahead::new(self, panel, 0, 0);
             if 2 * P <= Self::WIDEST {
-                self.stored.multiply::<12, P>(0, panel, ahead, Some(self.copy));
+                L::apart(Widen::<L, S, 12, P> { widened: self, panel });
                 12
             } else {
-                self.stored.multiply::<6, P>(0, panel, ahead, Some(self.copy));
+                L::apart(Widen::<L, S, 6, P> { widened: self, panel });
                 6
             }
         }
@@ -545,10 +610,33 @@ impl<L: Lanes, S: Stored> Tiled for Widened<'_, L, S> {
     #[inline(always)]
     unsafe fn tile<const R: usize, const P: usize>(&self, row: usize, panel: usize, ahead: Ahead) {
         let Product { memory, layer, .. } = self.stored;
-        let (from, panel_bytes) = (self.copy.cast_const().cast(), PANEL * size_of::<f32>());
-        let matrix = Matrix { from, first: panel, panel_bytes, row_bytes: P * panel_bytes, is_padded: true };
+        let matrix = Matrix::copied(self.copy, panel);
         // SAFETY: the caller's promise; `first` has left the panels in the copy.
-        unsafe { Product::<L, StoredF32>::new(memory, matrix, layer).tile::<R, P>(row, panel, ahead) }
+        unsafe { Product::<L, Copied>::new(memory, matrix, layer).tile::<R, P>(row, panel, ahead) }
+    }
+
+    #[inline(always)]
+    unsafe fn apart<J: Job>(job: J) {
+        // SAFETY: the caller's promise.
+        unsafe { L::apart(job) }
+    }
+}
+
+/// The first rows of a few panels, whose weights are left for the others.
+struct Widen<'a, L, S, const R: usize, const P: usize> {
+    widened: &'a Widened<'a, L, S>,
+    panel: usize,
+}
+
+impl<L: Lanes, S: Stored, const R: usize, const P: usize> Job for Widen<'_, L, S, R, P> {
+    #[inline(always)]
+    unsafe fn run(self) {
+        let Self { widened, panel } = self;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let ahead = Ahead::new(widened, panel, 0, 0);
+            widened.stored.multiply::<R, P>(0, panel, ahead, Some(widened.copy));
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::lanes::{Lanes, chunks, read, sum_of_products};
 use super::panels::PANEL;
-use super::tile::{BLOCK, Layer, Matrix, Product, StoredF32, strips};
+use super::tile::{BLOCK, Copied, Layer, Matrix, Product, strips};
 use super::{Activation, MatMul, Span, Start};
 use std::mem::MaybeUninit;
 
@@ -95,7 +95,6 @@ unsafe fn turned_panel<L: Lanes>(
     let count = (output.width - first).min(PANEL);
     let mut block = MaybeUninit::<[[f32; PANEL]; BLOCK]>::uninit();
     let lines: *mut f32 = block.as_mut_ptr().cast();
-    let row_bytes = PANEL * size_of::<f32>();
     for start in (0..inner).step_by(BLOCK) {
         let length = (inner - start).min(BLOCK);
         // SAFETY: the caller's promise; at most `BLOCK` lines are written, and as many are read.
@@ -106,8 +105,7 @@ unsafe fn turned_panel<L: Lanes>(
                     *lines.add(k * PANEL + column) = value;
                 }
             }
-            let from = lines.cast_const().cast();
-            let matrix = Matrix { from, first: panel, panel_bytes: row_bytes, row_bytes, is_padded: true };
+            let matrix = Matrix::copied(lines, panel);
             let layer = Layer {
                 input: Span { offset: input.offset + start, width: length, ..input },
                 start: if start == 0 { Start::Zero } else { Start::Span(output) },
@@ -116,7 +114,7 @@ unsafe fn turned_panel<L: Lanes>(
                 output,
                 activation: Activation::Identity,
             };
-            strips::<Product<'_, L, StoredF32>, 1>(&Product::new(memory, matrix, &layer), rows, panel, panel + 1);
+            strips::<Product<'_, L, Copied>, 1>(&Product::new(memory, matrix, &layer), rows, panel, panel + 1);
         }
     }
 }

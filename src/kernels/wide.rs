@@ -6,7 +6,7 @@
 //! the digits and two (Boldo and Melquiond, Emulation of FMA and Correctly Rounded Sums, 2008).
 
 use super::dots::{self, Bytes, Dot, Pairs, Words};
-use super::lanes::{self, Lanes};
+use super::lanes::{self, Lanes, Set};
 use super::list::Functions;
 use super::{attend, reduce, select, tile, transposed};
 use half::{bf16, f16};
@@ -53,6 +53,15 @@ pub(super) const FUNCTIONS: Functions = Functions {
 /// Lanes 0 to 7 and 8 to 15.
 #[derive(Clone, Copy)]
 pub struct Portable([f32x8; 2]);
+
+impl Set for Portable {
+    #[cfg(debug_assertions)]
+    #[inline(never)]
+    unsafe fn apart<J: lanes::Job>(job: J) {
+        // SAFETY: the caller's promise.
+        unsafe { job.run() }
+    }
+}
 
 impl Portable {
     #[inline(always)]
@@ -346,7 +355,8 @@ macro_rules! integer_dots {
                 unsafe { from.cast::<Self::Line>().read_unaligned() }
             }
 
-            #[inline(always)]
+            // Not inlined: a dense tile would hold it dozens of times.
+            #[inline(never)]
             unsafe fn dot(mut sums: [i32; 16], line: &Self::Line, word: *const u8) -> [i32; 16] {
                 // SAFETY: the caller's promise.
                 let inputs = unsafe { word.cast::<[$input; $count]>().read_unaligned() };

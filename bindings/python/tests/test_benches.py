@@ -74,6 +74,34 @@ def test_one_thing_is_changed_at_a_time(folder, tmp_path):
         assert row["warm"] == pytest.approx(usual["warm_us"] / row["warm_us"], rel=0.01, abs=1e-3)
 
 
+# With what `ablation.py --quick` compiles without optimization.
+DEBUG = """
+import pathlib, sys, threading
+import ablation, engines
+from workload import Workload
+
+package, workload, done = ablation.compiled_without("folding", ablation.QUICK), Workload("mmoe", quick=True), []
+path, calls = workload.model(pathlib.Path(sys.argv[1])).path, [workload.values(request) for request in workload.requests(7)]
+
+def score():
+    for precision, isa in [("int16", "portable"), *((precision, None) for precision in ("f32", "f16", "bf16", "int16", "int8"))]:
+        engines.Polyscore(path, calls, precision, max_error=1.0, isa=isa, package=package).call(0)
+        done.append(precision)
+
+threading.stack_size(2 << 20)
+thread = threading.Thread(target=score)
+thread.start()
+thread.join()
+assert len(done) == 6
+"""
+
+
+def test_a_debug_build_scores_on_the_stack_of_a_thread_of_rust(folder):
+    command = [sys.executable, "-W", "ignore", "-c", DEBUG, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=BENCHES)
+    assert done.returncode == 0, done.stderr
+
+
 def test_errors_of_precisions_are_measured(tmp_path):
     models = [BENCHES.parent / "tests/models" / name for name in ("hillstrom.safetensors", "zoo/mmoe.safetensors")]
     run("errors.py", *map(str, models), "--requests", "4", "--record", str(tmp_path))
