@@ -18,7 +18,7 @@ STRICT, LOOSE = 1e-3, 2e-2
 # The item cache has room for every ad of the requests, which differ: it is warm when it is measured. Types of its rows, by that
 # of the layers.
 ITEM_BYTES = 1 << 30
-ITEM_ROWS = {"f32": "f32", "int16": "f16", "int8": "f16"}
+ITEM_ROWS = {"f32": "f32", "int12": "f16", "int8": "f16"}
 # Product tables with much more than the default of 16 MiB.
 PRODUCT_BYTES = 1 << 30
 

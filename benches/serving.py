@@ -36,7 +36,7 @@ from workload import FOLDER, Model, Workload
 DEFAULTS = {"latency": "mmoe", "memory": "wide", "opening": "wide", "threads": "mmoe"}
 UTILISATION = 0.5
 # Of polyscore's: exact, strict, and strict with a warm item cache.
-SERVED = ("polyscore f32", "polyscore int16", "polyscore int16, item cache")
+SERVED = ("polyscore f32", "polyscore int12", "polyscore int12, item cache")
 PROCESSES = (1, 8)
 SCORED = 64
 
