@@ -64,7 +64,14 @@ def save(record: dict[str, Any], folder: pathlib.Path = FOLDER) -> pathlib.Path:
     return path
 
 
+def of_machines(about: str, folder: pathlib.Path = FOLDER) -> list[dict[str, Any]]:
+    """The newest record of `about` of each machine, by the names of these."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
+    found = sorted((record for record in found if record.get("about") == about), key=lambda record: record["date"])
+    newest = {record["machine"]["cpu"]: record for record in found}
+    return [newest[cpu] for cpu in sorted(newest)]
+
+
 def latest(about: str, folder: pathlib.Path = FOLDER) -> dict[str, Any] | None:
     """The newest record of `about`, of whatever machine."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
-    return max((record for record in found if record.get("about") == about), key=lambda r: r["date"], default=None)
+    return max(of_machines(about, folder), key=lambda record: record["date"], default=None)

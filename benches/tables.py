@@ -1,6 +1,7 @@
 """Tables of Markdown made from records: of the workloads, of the goals, of the serving measurements.
 
-usage: python benches/tables.py          writes the tables of README.md anew, from the newest records of `record/`
+usage: python benches/tables.py          writes the tables of README.md anew, from the newest records of `record/`,
+                                        those of workloads from the newest of each machine
 """
 
 from __future__ import annotations
@@ -141,10 +142,14 @@ def between(text: str, name: str, table: str) -> str:
 def main() -> None:
     names = ("mmoe", "taml", "causalint", "dffm", "wide")
     text = README.read_text(encoding="utf-8")
-    records = [made for name in names if (made := record.latest(name)) is not None]
-    text = between(text, "goals", goals(records) if records else "No record yet.")
-    parts = [f"### `{made['workload']['name']}`\n\n{made['workload']['about']}\n\n{engines(made)}\n\n{provenance(made)}"
-             for made in records]
+    records = {name: made for name in names if (made := record.of_machines(name))}
+    machines = sorted({made["machine"]["cpu"] for of_name in records.values() for made in of_name})
+    parts = [f"### {cpu}\n\n{goals(made for of_name in records.values() for made in of_name if made['machine']['cpu'] == cpu)}"
+             for cpu in machines]
+    text = between(text, "goals", "\n\n".join(parts) or "No record yet.")
+    parts = ["\n\n".join([f"### `{name}`\n\n{of_name[-1]['workload']['about']}",
+                          *(f"{engines(made)}\n\n{provenance(made)}" for made in of_name)])
+             for name, of_name in records.items()]
     text = between(text, "workloads", "\n\n".join(parts) or "No record yet.")
     parts = {"ablation": ablation, "errors": errors} | dict.fromkeys(("languages", "latency", "memory", "opening", "threads"), grid)
     for name, table in parts.items():

@@ -2,7 +2,8 @@
 
 usage: python3 tests/spills.py target/release/libpolyscore.so
 
-A main loop is an innermost loop with at least eight vector multiply-adds (or any of AMX). A vector register that goes to or comes
+A main loop is an innermost loop with at least eight vector multiply-adds, or of AMX the innermost one that has any (in it are loops
+that finish sums). A vector register that goes to or comes
 from the stack in one of them is a spill: the tile is too large for its set. Exit code 1 if there is another than the known ones, or
 if a set has fewer main loops than it should.
 """
@@ -17,7 +18,7 @@ STACK = re.compile(r"\sv(?:mov\w+|broadcast\w+)\s.*(?:%[xyz]mm\d+.*\(%rsp\)|\(%r
 JUMP = re.compile(r"\sj\w+\s+(?:0x)?([0-9a-f]+)")
 ALWAYS = re.compile(r"\sjmp\s+(?:0x)?([0-9a-f]+)")
 FUNCTION = re.compile(r"^[0-9a-f]+ <(.*)>:$")
-KERNEL = re.compile(r"polyscore::kernels::(avx2|avx512|amx)::.*::(dense|pairs|generated|bytes|planes|floats)$")
+KERNEL = re.compile(r"polyscore::kernels::(avx2|avx512|amx)::.*::(dense|pairs|generated|multiply)$")
 # Innermost loops that a set has at least: fewer, and this looks for the wrong thing.
 FEWEST = {"avx2": 10, "avx512": 10, "amx": 2}
 MULTIPLIES = 8
@@ -43,8 +44,12 @@ def functions(path):
         yield name, lines
 
 
+def has_tiles(lines):
+    return any(TILE.search(text) for _, text in lines)
+
+
 def innermost(lines):
-    """The loops that have no other one inside, as slices of the instructions.
+    """The loops that have no other one inside, or none with tiles if they have such, as slices of the instructions.
 
     Code that is always left again between a jump back and its target is no loop: the compiler puts what runs rarely behind the rest.
     """
@@ -55,7 +60,8 @@ def innermost(lines):
     for first, last in loops:
         is_left = any((jump := ALWAYS.search(text)) and not lines[first][0] <= int(jump[1], 16) <= lines[last][0]
                       for _, text in lines[first : last + 1])
-        if not is_left and not any((a, b) != (first, last) and first <= a and b <= last for a, b in loops):
+        inside = [(a, b) for a, b in loops if (a, b) != (first, last) and first <= a and b <= last]
+        if not is_left and not (any(has_tiles(lines[a : b + 1]) for a, b in inside) if has_tiles(lines[first : last + 1]) else inside):
             yield lines[first : last + 1]
 
 
@@ -65,7 +71,7 @@ def main(path):
         for loop in innermost(lines):
             texts = [text for _, text in loop]
             multiplies = sum(bool(MULTIPLY.search(text)) for text in texts)
-            if multiplies < MULTIPLIES and not any(TILE.search(text) for text in texts):
+            if multiplies < MULTIPLIES and not has_tiles(loop):
                 continue
             found[name.split()[0]] += 1
             spills = [text.strip() for text in texts if STACK.search(text)]

@@ -3,7 +3,7 @@
 use super::items::ItemCache;
 use super::run::{Scratch, Sources};
 use crate::error::Error;
-use crate::ops::{Operation, Picked};
+use crate::ops::{LINE, Operation, Picked};
 use crate::plan::{Stage, TILES};
 use std::time::{Duration, Instant};
 
@@ -99,6 +99,3 @@ pub fn item_times(sources: &Sources<'_>, budget: usize) -> Result<Option<ItemTim
     let [load, compute] = [load, compute + load.mul_f64(share)].map(|time| time / rows as u32);
     Ok(Some(ItemTimes { load, compute }))
 }
-
-/// Bytes of a cache line.
-const LINE: usize = 64;

@@ -4,9 +4,8 @@
 //! it taken goes without, a reader by computing the row, a writer by not keeping it. So nobody waits, and a row is read whole.
 //! In a full set, the row that was used longest ago makes room.
 
-use super::run::reserve;
 use crate::error::{Error, ErrorKind};
-use crate::ops::{Kernels, Span, Table};
+use crate::ops::{Kernels, LINE, Part, Room, Span, Table};
 use crate::plan::{ItemPart, ItemRow, ItemRows};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -28,7 +27,6 @@ pub struct ItemCache {
     row_bytes: usize,
 }
 
-#[derive(Default)]
 struct Set {
     /// The hash of the key in each place, 0 in an empty one: a look at a cache line before any lock.
     hashes: [AtomicU64; WAYS],
@@ -37,11 +35,10 @@ struct Set {
     places: [RwLock<Place>; WAYS],
 }
 
-#[derive(Default)]
 struct Place {
     /// `None` before the first.
     key: Option<i64>,
-    row: Vec<u8>,
+    row: Part,
 }
 
 /// A row of the cache.
@@ -61,19 +58,21 @@ impl ItemCache {
     /// # Errors
     /// `OutOfMemory` if it cannot be reserved.
     pub fn new(row: &ItemRow, budget: usize) -> Result<Self, Error> {
-        let count = budget / (size_of::<Set>() + WAYS * row.bytes);
+        let row_bytes = row.bytes.next_multiple_of(LINE);
+        let count = budget / (size_of::<Set>() + WAYS * row_bytes);
         let mut sets: Vec<Set> = Vec::new();
         let full = || Error::new(ErrorKind::OutOfMemory, "item_bytes", format!("{budget} bytes cannot be reserved"));
         sets.try_reserve_exact(count).map_err(|_| full())?;
+        let mut rows = Room::new(count * WAYS * row_bytes).ok_or_else(full)?.parts(row.bytes);
         for _ in 0..count {
-            let mut set = Set::default();
-            for place in &mut set.places {
-                place.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner()).row =
-                    reserve(row.bytes, 0).map_err(|_| full())?;
-            }
-            sets.push(set);
+            let places: Vec<_> = rows.by_ref().take(WAYS).map(|row| RwLock::new(Place { key: None, row })).collect();
+            sets.push(Set {
+                hashes: Default::default(),
+                used: Default::default(),
+                places: places.try_into().map_err(|_| full())?,
+            });
         }
-        Ok(Self { sets, clock: AtomicU64::new(0), row_bytes: row.bytes })
+        Ok(Self { sets, clock: AtomicU64::new(0), row_bytes })
     }
 
     /// How many rows there is room for.
@@ -208,7 +207,7 @@ mod tests {
 
     fn cache(rows: usize) -> ItemCache {
         let row = ItemRow { rows: ItemRows::F32, parts: Vec::new(), bytes: 8 };
-        ItemCache::new(&row, rows * (size_of::<Set>() / WAYS + 8)).expect("memory")
+        ItemCache::new(&row, rows * (size_of::<Set>() / WAYS + LINE)).expect("memory")
     }
 
     fn find(cache: &ItemCache, key: i64) -> Option<u64> {

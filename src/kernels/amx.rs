@@ -31,11 +31,11 @@ mod absent {
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod present {
     use crate::kernels::avx512::{Avx512, WITH_BF16, is_available_with_bf16};
-    use crate::kernels::dots::{Bytes, CARRIED, Dot, FusedPairs, Planes, Rows, Words};
+    use crate::kernels::dots::{BLOCK, Bytes, CARRIED, Dot, FusedPairs, Kind, Planes, Rows, Words};
     use crate::kernels::lanes::Lanes;
     use crate::kernels::list::Functions;
-    use crate::kernels::panels::PANEL;
-    use crate::kernels::tile::Layer;
+    use crate::kernels::panels::{LINE, PANEL};
+    use crate::kernels::tile::{Layer, each_row};
     use crate::kernels::{Dense, Panels, Weight};
     use std::arch::asm;
     use std::arch::x86_64::*;
@@ -58,10 +58,9 @@ mod present {
         ..WITH_BF16
     };
 
-    /// Rows of a tile register, and 32-bit columns.
-    const BLOCK: usize = 16;
     /// Bytes of a tile register: of inputs, weights or sums.
     const TILE_BYTES: usize = 1024;
+    const PREFETCHES: bool = !cfg!(without = "prefetch");
     /// From as many rows on tiles are faster.
     const FEWEST_ROWS: usize = 5;
 
@@ -121,9 +120,9 @@ mod present {
         // SAFETY: the caller's promise, handed on.
         unsafe {
             match call.weights.weight_type() {
-                Weight::Int8 if rows >= FEWEST_ROWS && call.input.stride > 0 => bytes(memory, rows, call),
+                Weight::Int8 if rows >= FEWEST_ROWS && call.input.stride > 0 => multiply::<Bytes>(memory, rows, call),
                 Weight::Int12 | Weight::Int16 if rows >= FEWEST_ROWS && call.input.stride > 0 => {
-                    planes(memory, rows, call)
+                    multiply::<Planes>(memory, rows, call)
                 }
                 _ => (WITH_BF16.dense)(memory, rows, call),
             }
@@ -134,7 +133,7 @@ mod present {
         // SAFETY: the caller's promise, handed on.
         unsafe {
             if rows >= FEWEST_ROWS && call.input.stride > 0 {
-                floats(memory, rows, call);
+                multiply::<FusedPairs>(memory, rows, call);
             } else {
                 (WITH_BF16.pairs)(memory, rows, call);
             }
@@ -164,252 +163,305 @@ mod present {
         }
     }
 
-    /// Finishes the rows from `row` on of up to two panels with the sums of two tiles.
-    ///
-    /// # Safety
-    /// As [`Rows::finish`].
-    #[inline(always)]
-    unsafe fn finish_pair<K>(
-        memory: *mut f32,
-        [row, count, panel, panels]: [usize; 4],
-        inputs: &Rows,
-        layer: &Layer<'_>,
-        weights: &Panels,
-        from: *const [i32; PANEL],
-    ) where
-        Avx512: Dot<K, Sums: Lined>,
-    {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let at = |r: usize, p: usize| <<Avx512 as Dot<K>>::Sums as Lined>::of(from.add(r + p * BLOCK));
-            if panel + 1 == panels {
-                for r in 0..count {
-                    inputs.finish::<Avx512, K, 1, 1>(memory, row + r, panel, layer, weights, ([[at(r, 0)]], None));
-                }
-                return;
-            }
-            let mut r = 0;
-            while r + 4 <= count {
-                let sums = [
-                    [at(r, 0), at(r, 1)],
-                    [at(r + 1, 0), at(r + 1, 1)],
-                    [at(r + 2, 0), at(r + 2, 1)],
-                    [at(r + 3, 0), at(r + 3, 1)],
-                ];
-                inputs.finish::<Avx512, K, 4, 2>(memory, row + r, panel, layer, weights, (sums, None));
-                r += 4;
-            }
-            while r < count {
-                let sums = [[at(r, 0), at(r, 1)]];
-                inputs.finish::<Avx512, K, 1, 2>(memory, row + r, panel, layer, weights, (sums, None));
-                r += 1;
-            }
-        }
+    /// A product of one kind in tile registers: in turns of two blocks of rows by two panels, or of both planes of one of each.
+    trait Tiles: Kind {
+        /// Blocks of rows, and panels, of a turn.
+        const BLOCKS: usize;
+
+        /// Where the weights begin, and how many bytes a panel has.
+        fn panels(weights: &Panels) -> (*const u8, usize);
+
+        /// Adds the products of 64 bytes of each row to the sums. The second places are those of the second block of rows, which is
+        /// not there if `is_alone`, and of the second panel, or those of the second planes.
+        ///
+        /// # Safety
+        /// Tiles are configured, and nobody else uses them; rows and weights can be read.
+        unsafe fn step(rows: [*const u8; 2], weights: [*const u8; 2], is_alone: bool);
+
+        /// Makes outputs of the sums of `R` rows, which are in one block.
+        ///
+        /// # Safety
+        /// As [`Rows::finish`]; the sums of the turn are at `from`.
+        unsafe fn finish<const R: usize>(product: &Product<'_>, turn: Turn, row: usize, from: *const [i32; PANEL]);
     }
 
-    /// A product of one kind, by its instruction: 1 or 2 blocks of 16 rows by 1 or 2 panels.
-    macro_rules! tiled {
-        ($name:ident, $kind:ty, $instruction:literal) => {
-            #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
-            fn $name(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
-                let memory = memory.as_mut_ptr();
-                let (layer, weights) = (Layer::of(call), call.weights);
-                // SAFETY: the callers checked the CPU, spans and scratch; rows of inputs are read in blocks of 16 and weights
-                // in blocks of 16 words, and both have room for that.
-                unsafe {
-                    let inputs = Rows::quantize::<Avx512, $kind>(memory, rows, call);
-                    asm!("ldtilecfg [{}]", in(reg) &raw const CONFIGURATION, options(nostack));
-                    let steps = weights.panel_bytes() / TILE_BYTES;
-                    let panels = call.output.width.div_ceil(PANEL);
-                    let mut sums = MaybeUninit::<Sums>::uninit();
-                    let tiles: *mut [[i32; PANEL]; BLOCK] = sums.as_mut_ptr().cast();
-                    let pairs = rows.div_ceil(2 * BLOCK);
-                    let turns = pairs * panels.div_ceil(2);
-                    let place = |turn: usize| (turn % pairs * 2 * BLOCK, turn / pairs * 2, tiles.add(turn % 2 * 4));
-                    for turn in 0..=turns {
-                        if turn < turns {
-                            let (row, panel, to) = place(turn);
-                            let first = weights.weights().add(panel * weights.panel_bytes());
-                            let second = if panel + 1 < panels { first.add(weights.panel_bytes()) } else { first };
-                            if row + BLOCK < rows {
-                                asm!(
-                                    "tilezero tmm0",
-                                    "tilezero tmm1",
-                                    "tilezero tmm2",
-                                    "tilezero tmm3",
-                                    "2:",
-                                    "tileloadd tmm4, [{x} + {row}]",
-                                    "tileloadd tmm6, [{w} + {line}]",
-                                    concat!($instruction, " tmm0, tmm4, tmm6"),
-                                    "tileloadd tmm5, [{y} + {row}]",
-                                    concat!($instruction, " tmm2, tmm5, tmm6"),
-                                    "tileloadd tmm7, [{v} + {line}]",
-                                    concat!($instruction, " tmm1, tmm4, tmm7"),
-                                    concat!($instruction, " tmm3, tmm5, tmm7"),
-                                    "add {x}, 64",
-                                    "add {y}, 64",
-                                    "add {w}, 1024",
-                                    "add {v}, 1024",
-                                    "dec {steps}",
-                                    "jnz 2b",
-                                    "tilestored [{to} + {line}], tmm0",
-                                    "tilestored [{to} + {line} + 1024], tmm1",
-                                    "tilestored [{to} + {line} + 2048], tmm2",
-                                    "tilestored [{to} + {line} + 3072], tmm3",
-                                    x = inout(reg) inputs.row(row) => _,
-                                    y = inout(reg) inputs.row(row + BLOCK) => _,
-                                    w = inout(reg) first => _,
-                                    v = inout(reg) second => _,
-                                    steps = inout(reg) steps => _,
-                                    row = in(reg) inputs.row_bytes,
-                                    line = in(reg) 64usize,
-                                    to = in(reg) to,
-                                    options(nostack)
-                                );
-                            } else {
-                                asm!(
-                                    "tilezero tmm0",
-                                    "tilezero tmm1",
-                                    "2:",
-                                    "tileloadd tmm4, [{x} + {row}]",
-                                    "tileloadd tmm6, [{w} + {line}]",
-                                    concat!($instruction, " tmm0, tmm4, tmm6"),
-                                    "tileloadd tmm7, [{v} + {line}]",
-                                    concat!($instruction, " tmm1, tmm4, tmm7"),
-                                    "add {x}, 64",
-                                    "add {w}, 1024",
-                                    "add {v}, 1024",
-                                    "dec {steps}",
-                                    "jnz 2b",
-                                    "tilestored [{to} + {line}], tmm0",
-                                    "tilestored [{to} + {line} + 1024], tmm1",
-                                    x = inout(reg) inputs.row(row) => _,
-                                    w = inout(reg) first => _,
-                                    v = inout(reg) second => _,
-                                    steps = inout(reg) steps => _,
-                                    row = in(reg) inputs.row_bytes,
-                                    line = in(reg) 64usize,
-                                    to = in(reg) to,
-                                    options(nostack)
-                                );
-                            }
-                        }
-                        if let Some(last) = turn.checked_sub(1) {
-                            let (row, panel, from) = place(last);
-                            for (block, row) in (row..rows).step_by(BLOCK).take(2).enumerate() {
-                                let place = [row, (rows - row).min(BLOCK), panel, panels];
-                                let from = from.add(2 * block).cast_const().cast();
-                                finish_pair::<$kind>(memory, place, &inputs, &layer, weights, from);
-                            }
+    struct Product<'a> {
+        memory: *mut f32,
+        inputs: Rows,
+        layer: Layer<'a>,
+        weights: &'a Panels,
+        panels: usize,
+    }
+
+    /// The first row and the first panel of a turn.
+    #[derive(Clone, Copy)]
+    struct Turn {
+        row: usize,
+        panel: usize,
+    }
+
+    macro_rules! pairwise {
+        ($kind:ty, $instruction:literal) => {
+            impl Tiles for $kind {
+                const BLOCKS: usize = 2;
+
+                fn panels(weights: &Panels) -> (*const u8, usize) {
+                    (weights.weights(), weights.panel_bytes())
+                }
+
+                #[inline(always)]
+                unsafe fn step(rows: [*const u8; 2], weights: [*const u8; 2], is_alone: bool) {
+                    // SAFETY: the caller's promise.
+                    unsafe {
+                        if is_alone {
+                            asm!(
+                                "tileloadd tmm4, [{x} + {line}]",
+                                "tileloadd tmm6, [{w} + {line}]",
+                                concat!($instruction, " tmm0, tmm4, tmm6"),
+                                "tileloadd tmm7, [{v} + {line}]",
+                                concat!($instruction, " tmm1, tmm4, tmm7"),
+                                x = in(reg) rows[0],
+                                w = in(reg) weights[0],
+                                v = in(reg) weights[1],
+                                line = in(reg) LINE,
+                                options(nostack, readonly, preserves_flags)
+                            );
+                        } else {
+                            asm!(
+                                "tileloadd tmm4, [{x} + {line}]",
+                                "tileloadd tmm6, [{w} + {line}]",
+                                concat!($instruction, " tmm0, tmm4, tmm6"),
+                                "tileloadd tmm5, [{y} + {line}]",
+                                concat!($instruction, " tmm2, tmm5, tmm6"),
+                                "tileloadd tmm7, [{v} + {line}]",
+                                concat!($instruction, " tmm1, tmm4, tmm7"),
+                                concat!($instruction, " tmm3, tmm5, tmm7"),
+                                x = in(reg) rows[0],
+                                y = in(reg) rows[1],
+                                w = in(reg) weights[0],
+                                v = in(reg) weights[1],
+                                line = in(reg) LINE,
+                                options(nostack, readonly, preserves_flags)
+                            );
                         }
                     }
-                    asm!("tilerelease", options(nostack, nomem));
+                }
+
+                #[inline(always)]
+                unsafe fn finish<const R: usize>(
+                    product: &Product<'_>,
+                    turn: Turn,
+                    row: usize,
+                    from: *const [i32; PANEL],
+                ) {
+                    let Product { memory, inputs, layer, weights, panels } = product;
+                    let Turn { panel, row: first } = turn;
+                    // SAFETY: the caller's promise.
+                    unsafe {
+                        let from = from.add((row - first) / BLOCK * 2 * BLOCK + (row - first) % BLOCK);
+                        let sums = |r: usize, p: usize| <<Avx512 as Dot<$kind>>::Sums as Lined>::of(from.add(r + p * BLOCK));
+                        if panel + 1 == *panels {
+                            let mut tile = [[sums(0, 0)]; R];
+                            each_row!(r of R: tile[r] = [sums(r, 0)]);
+                            inputs.finish::<Avx512, $kind, R, 1>(*memory, row, panel, layer, weights, (tile, None));
+                        } else {
+                            let mut tile = [[sums(0, 0); 2]; R];
+                            each_row!(r of R: tile[r] = [sums(r, 0), sums(r, 1)]);
+                            inputs.finish::<Avx512, $kind, R, 2>(*memory, row, panel, layer, weights, (tile, None));
+                        }
+                    }
                 }
             }
         };
     }
 
-    tiled! { bytes, Bytes, "tdpbusd" }
-    tiled! { floats, FusedPairs, "tdpbf16ps" }
+    pairwise! { Bytes, "tdpbusd" }
+    pairwise! { FusedPairs, "tdpbf16ps" }
 
+    impl Tiles for Planes {
+        const BLOCKS: usize = 1;
+
+        fn panels(weights: &Panels) -> (*const u8, usize) {
+            (weights.planes(), 2 * weights.plane_bytes())
+        }
+
+        #[inline(always)]
+        unsafe fn step(rows: [*const u8; 2], weights: [*const u8; 2], _is_alone: bool) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                asm!(
+                    "tileloadd tmm3, [{x} + {line}]",
+                    "tileloadd tmm5, [{w} + {line}]",
+                    "tdpbuud tmm0, tmm3, tmm5",
+                    "tileloadd tmm4, [{y} + {line}]",
+                    "tdpbsud tmm1, tmm4, tmm5",
+                    "tileloadd tmm6, [{v} + {line}]",
+                    "tdpbssd tmm2, tmm4, tmm6",
+                    "tdpbusd tmm1, tmm3, tmm6",
+                    x = in(reg) rows[0],
+                    y = in(reg) rows[1],
+                    w = in(reg) weights[0],
+                    v = in(reg) weights[1],
+                    line = in(reg) LINE,
+                    options(nostack, readonly, preserves_flags)
+                );
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn finish<const R: usize>(product: &Product<'_>, turn: Turn, row: usize, from: *const [i32; PANEL]) {
+            let Product { memory, inputs, layer, weights, .. } = product;
+            // SAFETY: the caller's promise.
+            unsafe {
+                let from = from.add(row - turn.row);
+                let mut lowers = [[_mm512_setzero_si512()]; R];
+                if weights.weight_type() == Weight::Int12 {
+                    each_row!(r of R: lowers[r] = [sum_of_planes(from.add(r))]);
+                    inputs.finish::<Avx512, Words, R, 1>(*memory, row, turn.panel, layer, weights, (lowers, None));
+                } else {
+                    let mut uppers = lowers;
+                    each_row!(r of R: {
+                        let [lower, upper] = words(from.add(r));
+                        (lowers[r], uppers[r]) = ([lower], [upper]);
+                    });
+                    let sums = (lowers, Some(uppers));
+                    inputs.finish::<Avx512, Words, R, 1>(*memory, row, turn.panel, layer, weights, sums);
+                }
+            }
+        }
+    }
+
+    /// Takes turns, of all rows with the same panels and then of all with the next ones. While the tiles of a turn are multiplied, the
+    /// sums of the last one become outputs in vector registers, and the weights of the next panels are asked for.
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
-    fn planes(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
+    fn multiply<K: Tiles>(memory: &mut [f32], rows: usize, call: &Dense<'_>) {
         let memory = memory.as_mut_ptr();
-        let (layer, weights) = (Layer::of(call), call.weights);
-        // SAFETY: as for the others.
+        let (weights, panels) = (call.weights, call.output.width.div_ceil(PANEL));
+        let (first, panel_bytes) = K::panels(weights);
+        let planes = 2 / K::BLOCKS;
+        let height = K::BLOCKS * BLOCK;
+        let strips = rows.div_ceil(height);
+        let turns = strips * panels.div_ceil(K::BLOCKS);
+        let mut sums = MaybeUninit::<Sums>::uninit();
+        let tiles: *mut [[i32; PANEL]; BLOCK] = sums.as_mut_ptr().cast();
+        // SAFETY: the callers checked the CPU, spans and scratch; rows of inputs are read in blocks of 16 and weights in blocks of
+        // 16 words, and both have room for that.
         unsafe {
-            let inputs = Rows::quantize::<Avx512, Planes>(memory, rows, call);
+            let inputs = Rows::quantize::<Avx512, K, true>(memory, rows, call);
+            let product = Product { memory, inputs, layer: Layer::of(call), weights, panels };
+            let second_row = BLOCK * inputs.row_bytes / planes;
             asm!("ldtilecfg [{}]", in(reg) &raw const CONFIGURATION, options(nostack));
-            let plane_bytes = weights.plane_bytes();
-            let steps = plane_bytes / TILE_BYTES;
-            let mut sums = MaybeUninit::<Sums>::uninit();
-            let tiles: *mut [[i32; PANEL]; BLOCK] = sums.as_mut_ptr().cast();
-            let blocks = rows.div_ceil(BLOCK);
-            let turns = blocks * call.output.width.div_ceil(PANEL);
-            let place = |turn: usize| (turn % blocks * BLOCK, turn / blocks, tiles.add(turn % 2 * 4));
+            let mut last = Turn { row: rows, panel: 0 };
             for turn in 0..=turns {
+                let steps = if turn < turns { panel_bytes / planes / TILE_BYTES } else { 0 };
+                let strip = turn % strips;
+                let now = Turn { row: strip * height, panel: turn / strips * K::BLOCKS };
+                let mut x = inputs.row(now.row);
+                let mut w = first.wrapping_add(now.panel * panel_bytes);
+                let next = now.panel + K::BLOCKS;
+                let second_panel = if next <= panels { panel_bytes / planes } else { 0 };
+
+                let lines = K::BLOCKS.min(panels.saturating_sub(next)) * panel_bytes / LINE;
+                let asked = if PREFETCHES { lines.div_ceil((strips * steps).max(1)) } else { 0 };
+                let mut ahead = first.wrapping_add(next * panel_bytes + strip * steps * asked * LINE);
+
+                let from = tiles.add((turn + 1) % 2 * 4).cast_const().cast();
+                let end = rows.min(last.row + height);
+                let at_once = (end - last.row).div_ceil(steps.max(1)).next_multiple_of(4);
+                let mut row = last.row;
+
+                asm!(
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "tilezero tmm2",
+                    "tilezero tmm3",
+                    options(nostack, nomem, preserves_flags)
+                );
+                for step in 0..steps.max(1) {
+                    if step < steps {
+                        let seconds = [x.wrapping_add(second_row), w.wrapping_add(second_panel)];
+                        K::step([x, seconds[0]], [w, seconds[1]], now.row + BLOCK >= rows);
+                        (x, w) = (x.wrapping_add(TILE_BYTES), w.wrapping_add(TILE_BYTES));
+                        for _ in 0..asked {
+                            _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                            ahead = ahead.wrapping_add(LINE);
+                        }
+                    }
+                    let stop = end.min(row + at_once);
+                    while row < stop {
+                        if K::BLOCKS == 1 && row + 8 <= stop {
+                            K::finish::<8>(&product, last, row, from);
+                            row += 8;
+                        } else if row + 4 <= stop {
+                            K::finish::<4>(&product, last, row, from);
+                            row += 4;
+                        } else {
+                            K::finish::<1>(&product, last, row, from);
+                            row += 1;
+                        }
+                    }
+                }
                 if turn < turns {
-                    let (row, panel, to) = place(turn);
-                    let weight = weights.planes().add(panel * 2 * plane_bytes);
-                    let input = inputs.row(row);
+                    let to = tiles.add(turn % 2 * 4);
                     asm!(
-                        "tilezero tmm0",
-                        "tilezero tmm1",
-                        "tilezero tmm2",
-                        "2:",
-                        "tileloadd tmm3, [{x} + {row}]",
-                        "tileloadd tmm5, [{w} + {line}]",
-                        "tdpbuud tmm0, tmm3, tmm5",
-                        "tileloadd tmm4, [{y} + {row}]",
-                        "tdpbsud tmm1, tmm4, tmm5",
-                        "tileloadd tmm6, [{v} + {line}]",
-                        "tdpbssd tmm2, tmm4, tmm6",
-                        "tdpbusd tmm1, tmm3, tmm6",
-                        "add {x}, 64",
-                        "add {y}, 64",
-                        "add {w}, 1024",
-                        "add {v}, 1024",
-                        "dec {steps}",
-                        "jnz 2b",
                         "tilestored [{to} + {line}], tmm0",
                         "tilestored [{to} + {line} + 1024], tmm1",
                         "tilestored [{to} + {line} + 2048], tmm2",
-                        x = inout(reg) input => _,
-                        y = inout(reg) input.add(inputs.row_bytes / 2) => _,
-                        w = inout(reg) weight => _,
-                        v = inout(reg) weight.add(plane_bytes) => _,
-                        steps = inout(reg) steps => _,
-                        row = in(reg) inputs.row_bytes,
-                        line = in(reg) 64usize,
                         to = in(reg) to,
-                        options(nostack)
+                        line = in(reg) LINE,
+                        options(nostack, preserves_flags)
                     );
-                }
-                if let Some(last) = turn.checked_sub(1) {
-                    let (row, panel, from) = place(last);
-                    let from = from.cast_const().cast();
-                    let count = (rows - row).min(BLOCK);
-                    let mut r = 0;
-                    while r + 4 <= count {
-                        let parts = [words(from, r), words(from, r + 1), words(from, r + 2), words(from, r + 3)];
-                        let sums = [[parts[0][0]], [parts[1][0]], [parts[2][0]], [parts[3][0]]];
-                        let uppers = Some([[parts[0][1]], [parts[1][1]], [parts[2][1]], [parts[3][1]]]);
-                        inputs.finish::<Avx512, Words, 4, 1>(memory, row + r, panel, &layer, weights, (sums, uppers));
-                        r += 4;
-                    }
-                    while r < count {
-                        let [lower, upper] = words(from, r);
-                        inputs.finish::<Avx512, Words, 1, 1>(
-                            memory,
-                            row + r,
-                            panel,
-                            &layer,
-                            weights,
-                            ([[lower]], Some([[upper]])),
+                    if K::BLOCKS == 2 {
+                        asm!(
+                            "tilestored [{to} + {line}], tmm3",
+                            to = in(reg) to.add(3),
+                            line = in(reg) LINE,
+                            options(nostack, preserves_flags)
                         );
-                        r += 1;
                     }
                 }
+                last = now;
             }
-            asm!("tilerelease", options(nostack, nomem));
+            asm!("tilerelease", options(nostack, nomem, preserves_flags));
         }
     }
 
     /// The sums of a row as [`Dot::carry`] leaves them, from the tiles of `w0 x0`, `w1 x0 + w0 x1` and `w1 x1`.
     ///
     /// # Safety
-    /// The CPU has AVX-512; three tiles are at `from`.
+    /// The CPU has AVX-512; the row of the first of three tiles is at `from`.
     #[inline(always)]
-    unsafe fn words(from: *const [i32; PANEL], row: usize) -> [__m512i; 2] {
+    unsafe fn words(from: *const [i32; PANEL]) -> [__m512i; 2] {
         // SAFETY: the caller's promise.
         unsafe {
-            let at = from.add(row);
-            let (low, middle, high) = (__m512i::of(at), __m512i::of(at.add(BLOCK)), __m512i::of(at.add(2 * BLOCK)));
+            let [low, middle, high] = planes(from);
             // floor((2^16 high + 2^8 middle + low) / 2^16), and what is left.
             let carried = _mm512_add_epi32(middle, _mm512_srai_epi32::<8>(low));
             let upper = _mm512_add_epi32(high, _mm512_srai_epi32::<8>(carried));
             let sum = _mm512_add_epi32(_mm512_slli_epi32::<8>(middle), low);
             [_mm512_and_si512(sum, _mm512_set1_epi32((1 << CARRIED) - 1)), upper]
         }
+    }
+
+    /// The sums of a row that fit 32 bits, from the same tiles.
+    ///
+    /// # Safety
+    /// As [`words`].
+    #[inline(always)]
+    unsafe fn sum_of_planes(from: *const [i32; PANEL]) -> __m512i {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let [low, middle, high] = planes(from);
+            let upper = _mm512_add_epi32(middle, _mm512_slli_epi32::<8>(high));
+            _mm512_add_epi32(low, _mm512_slli_epi32::<8>(upper))
+        }
+    }
+
+    /// # Safety
+    /// As [`words`].
+    #[inline(always)]
+    unsafe fn planes(from: *const [i32; PANEL]) -> [__m512i; 3] {
+        // SAFETY: the caller's promise.
+        unsafe { [__m512i::of(from), __m512i::of(from.add(BLOCK)), __m512i::of(from.add(2 * BLOCK))] }
     }
 }

@@ -27,11 +27,12 @@ mod absent {
 
 #[cfg(target_arch = "x86_64")]
 mod present {
+    use crate::kernels::Dense;
     use crate::kernels::avx2::halves;
-    use crate::kernels::dots::{self, Bytes, Dot, FusedPairs, Pairs, Words};
+    use crate::kernels::dots::{self, Bytes, Dot, Few, FusedPairs, Kind, Pairs, Reach, Words};
     use crate::kernels::lanes::Lanes;
     use crate::kernels::list::{Functions, kernel_set};
-    use crate::kernels::{Dense, tile};
+    use crate::kernels::tile::{self, each_row};
     use std::arch::asm;
     use std::arch::x86_64::*;
     use std::mem::transmute;
@@ -473,6 +474,35 @@ mod present {
         #[inline(always)]
         unsafe fn floats(sums: Self, _uppers: Option<Self>, _zero: i32, _totals: *const i32) -> Self {
             sums
+        }
+    }
+
+    impl Kind for FusedPairs {
+        const SIZE: usize = Pairs::SIZE;
+
+        #[inline(always)]
+        unsafe fn quantize<L: Lanes, const R: usize>(rows: Few, _reach: Reach, scales: *mut f32, zeros: *mut i32) {
+            // SAFETY: only `dense` of fused pairs comes here, and its CPU has the instruction; masked lanes are not read, and 512
+            // bits are 512 bits.
+            unsafe {
+                let mut column = 0;
+                while column < rows.width.next_multiple_of(64) {
+                    let count = rows.width.saturating_sub(column);
+                    let (first, second) = (mask(count.min(16)), mask(count.saturating_sub(16).min(16)));
+                    each_row!(r of R: {
+                        let from = rows.input(r, 0).wrapping_add(column);
+                        let first = _mm512_maskz_loadu_ps(first, from);
+                        let second = _mm512_maskz_loadu_ps(second, from.wrapping_add(16));
+                        let words = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
+                        _mm512_storeu_si512(rows.word(r, 2 * column).cast(), words);
+                    });
+                    column += 32;
+                }
+                each_row!(r of R: {
+                    *scales.add(r) = 1.0;
+                    *zeros.add(r) = 0;
+                });
+            }
         }
     }
 

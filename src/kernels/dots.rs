@@ -23,8 +23,7 @@
 
 use super::Dense;
 use super::lanes::{Job, Lanes, chunks, read};
-use super::panels::PANEL;
-use super::panels::Panels;
+use super::panels::{LINE, PANEL, Panels};
 use super::tile::{Ahead, Layer, Tiled, all, each_row, finish, starts};
 use std::marker::PhantomData;
 
@@ -132,31 +131,36 @@ pub trait Kind {
 /// are not registers for more.
 const TOGETHER: usize = 4;
 
-/// Rows of inputs, and where their words go, which has room for a multiple of 16 of each.
+/// Rows of inputs, and where their words go, which has room for a multiple of 64 of each.
 #[derive(Clone, Copy)]
 pub struct Few {
-    width: usize,
+    pub width: usize,
     from: *const f32,
     stride: usize,
     to: *mut u8,
-    row_bytes: usize,
+    /// Bytes from a row to the next.
+    row_step: usize,
+    /// Bytes from a line of a row to its next.
+    line_step: usize,
 }
 
 impl Few {
     /// # Safety
     /// It is one of the rows, and the column one of theirs.
     #[inline(always)]
-    unsafe fn input(self, row: usize, column: usize) -> *const f32 {
+    pub unsafe fn input(self, row: usize, column: usize) -> *const f32 {
         // SAFETY: the caller's promise.
         unsafe { self.from.add(row * self.stride + column) }
     }
 
+    /// Where byte `at` of a row is, and those up to the end of its line.
+    ///
     /// # Safety
-    /// It is one of the rows.
+    /// It is one of the rows, and the byte one of its words.
     #[inline(always)]
-    unsafe fn words(self, row: usize) -> *mut u8 {
+    pub unsafe fn word(self, row: usize, at: usize) -> *mut u8 {
         // SAFETY: the caller's promise.
-        unsafe { self.to.add(row * self.row_bytes) }
+        unsafe { self.to.add(row * self.row_step + at / LINE * self.line_step + at % LINE) }
     }
 }
 
@@ -230,7 +234,7 @@ impl Kind for Bytes {
                 *zeros.add(r) = zero as i32;
             });
             each_chunk!(L, r of R, column from 0, rows.width, x of rows: {
-                x.fma(factors[r], shifts[r]).store_bytes(rows.words(r).add(column));
+                x.fma(factors[r], shifts[r]).store_bytes(rows.word(r, column));
             });
         }
     }
@@ -245,7 +249,7 @@ impl Kind for Words {
         unsafe {
             let factors = factors_of_words::<L, R>(rows, reach, scales, zeros);
             each_chunk!(L, r of R, column from 0, rows.width, x of rows: {
-                x.mul(factors[r]).store_words(rows.words(r).add(2 * column).cast());
+                x.mul(factors[r]).store_words(rows.word(r, 2 * column).cast());
             });
         }
     }
@@ -330,11 +334,11 @@ impl Kind for Pairs {
         // SAFETY: the caller's promise.
         unsafe {
             each_chunk!(L, r of R, column from 0, rows.width, x of rows: {
-                x.store_bf16(rows.words(r).add(2 * column).cast());
+                x.store_bf16(rows.word(r, 2 * column).cast());
             });
             each_row!(r of R: {
                 for column in (rows.width.next_multiple_of(16)..rows.width.next_multiple_of(64)).step_by(16) {
-                    L::splat(0.0).store_bf16(rows.words(r).add(2 * column).cast());
+                    L::splat(0.0).store_bf16(rows.word(r, 2 * column).cast());
                 }
                 *scales.add(r) = 1.0;
                 *zeros.add(r) = 0;
@@ -354,21 +358,9 @@ impl Kind for Planes {
             let factors = factors_of_words::<L, R>(rows, reach, scales, zeros);
             let apart = rows.width.next_multiple_of(64);
             each_chunk!(L, r of R, column from 0, rows.width, x of rows: {
-                let to = rows.words(r).add(column);
-                x.mul(factors[r]).store_planes(to, to.add(apart));
+                x.mul(factors[r]).store_planes(rows.word(r, column), rows.word(r, apart + column));
             });
         }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-impl Kind for FusedPairs {
-    const SIZE: usize = Pairs::SIZE;
-
-    #[inline(always)]
-    unsafe fn quantize<L: Lanes, const R: usize>(rows: Few, reach: Reach, scales: *mut f32, zeros: *mut i32) {
-        // SAFETY: the caller's promise, handed on.
-        unsafe { Pairs::quantize::<L, R>(rows, reach, scales, zeros) }
     }
 }
 
@@ -424,7 +416,7 @@ pub fn scratch(size: usize, depth: usize, rows: usize) -> usize {
 }
 
 /// Rows that a tile register reads together.
-const BLOCK: usize = 16;
+pub const BLOCK: usize = 16;
 
 /// 32-bit words of a quantised row: whole cache lines.
 fn row_words(size: usize, depth: usize) -> usize {
@@ -450,7 +442,7 @@ pub unsafe fn dense<L: Dot<K>, K: Kind, const CARRIES: bool>(memory: &mut [f32],
     let memory = memory.as_mut_ptr();
     // SAFETY: rows and panels are those of the call, whose spans and scratch were checked.
     unsafe {
-        let inputs = Rows::quantize::<L, K>(memory, rows, call);
+        let inputs = Rows::quantize::<L, K, false>(memory, rows, call);
         let words = (call.input.width * K::SIZE).div_ceil(4);
         let (layer, weights) = (Layer::of(call), call.weights);
         let product = Product::<L, K, CARRIES> {
@@ -469,7 +461,8 @@ pub unsafe fn dense<L: Dot<K>, K: Kind, const CARRIES: bool>(memory: &mut [f32],
 /// Sums of the rows and panels of a tile.
 type Tile<S, const R: usize, const P: usize> = [[S; P]; R];
 
-/// The quantised rows of a call.
+/// The quantised rows of a call: one behind the other, or, for tile registers, in blocks of [`BLOCK`], of which the first lines of
+/// all rows lie together, then the second ones, and so on.
 #[derive(Clone, Copy)]
 pub struct Rows {
     from: *const u8,
@@ -482,12 +475,16 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Quantises the rows of a call into its scratch.
+    /// Quantises the rows of a call into its scratch, in blocks or not.
     ///
     /// # Safety
     /// As [`super::list::Functions`].
     #[inline(always)]
-    pub unsafe fn quantize<L: Lanes, K: Kind>(memory: *mut f32, rows: usize, call: &Dense<'_>) -> Rows {
+    pub unsafe fn quantize<L: Lanes, K: Kind, const IN_BLOCKS: bool>(
+        memory: *mut f32,
+        rows: usize,
+        call: &Dense<'_>,
+    ) -> Rows {
         let Dense { input, scratch, reach, is_quantized, .. } = *call;
         let stride = row_words(K::SIZE, input.width);
         let different = if input.stride == 0 { rows.min(1) } else { rows };
@@ -500,8 +497,13 @@ impl Rows {
                 width: input.width,
                 from: memory.add(input.offset + first * input.stride),
                 stride: input.stride,
-                to: words.add(first * stride).cast(),
-                row_bytes: stride * 4,
+                to: if IN_BLOCKS {
+                    words.add(first / BLOCK * BLOCK * stride + first % BLOCK * (LINE / 4)).cast()
+                } else {
+                    words.add(first * stride).cast()
+                },
+                row_step: if IN_BLOCKS { LINE } else { stride * 4 },
+                line_step: if IN_BLOCKS { BLOCK * LINE } else { LINE },
             };
             let mut first = if is_quantized { different } else { 0 };
             while L::WIDEST >= TOGETHER && first + TOGETHER <= different {
@@ -520,10 +522,10 @@ impl Rows {
         }
     }
 
-    /// Where a row begins.
+    /// Where a row begins, or the block of which it is the first one.
     ///
     /// # Safety
-    /// It is a row of the call, or one that fills its last block.
+    /// It is a row of the call, the first one of its block if they lie in such.
     #[inline(always)]
     pub unsafe fn row(&self, row: usize) -> *const u8 {
         // SAFETY: the caller's promise.

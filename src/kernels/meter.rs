@@ -3,7 +3,7 @@
 //! The ceiling is a loop of fused multiply-adds that touches registers alone. It is measured beside each kernel, because
 //! clocks drift; both are medians.
 
-use super::panels::Weight;
+use super::panels::{LINE, Weight};
 use super::{Activation, Dense, Kernels, Span, Start};
 use std::time::Instant;
 
@@ -41,7 +41,10 @@ pub fn measure(
     let output = Span { offset: most * input.stride, stride: outputs.next_multiple_of(16), width: outputs };
     let width = weight_type.scratch(inputs, most);
     let scratch = Span { offset: output.offset + most * output.stride, stride: 0, width };
-    let mut memory = vec![0.5f32; scratch.offset + width];
+    let mut memory = vec![0.5f32; scratch.offset + width + LINE / size_of::<f32>()];
+    // As a scorer's.
+    let first = memory.as_ptr().align_offset(LINE);
+    let memory = &mut memory[first..];
     let mut measured = Vec::new();
     for &rows in rows {
         let once = 2.0 * (rows * inputs * outputs) as f64;
@@ -55,7 +58,7 @@ pub fn measure(
                 let weights = &weights;
                 let addend = None;
                 let call = Dense { input, weights, start, addend, output, activation, scratch, reach, is_quantized };
-                kernels.dense(&mut memory, rows, &call);
+                kernels.dense(memory, rows, &call);
             }
             speeds.push(once * repeats as f64 / start.elapsed().as_secs_f64() / 1e9);
             ceilings.push(ceiling(kernels));

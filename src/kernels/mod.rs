@@ -25,6 +25,7 @@ mod panels;
 mod places;
 mod rare;
 mod reduce;
+mod room;
 mod scalar;
 mod select;
 #[cfg(test)]
@@ -36,9 +37,10 @@ mod wide;
 pub use dots::Reach;
 pub use lanes::MAX_SHARES;
 pub use list::Kernels;
-pub use panels::{Element, Panels, Unfit, Weight};
+pub use panels::{Element, LINE, Panels, Unfit, Weight};
 pub use places::Places;
 pub use rare::Rare;
+pub use room::{Part, Room};
 
 /// No room.
 pub const NOWHERE: Span = Span { offset: 0, stride: 0, width: 0 };

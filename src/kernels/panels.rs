@@ -8,9 +8,9 @@
 //! for them, and [`Panels::of`] reads the weights where they lie.
 
 use super::dots::{self, Reach};
+use super::room::{HUGE_PAGE, Room};
 use super::tile;
 use half::{bf16, f16};
-use memmap2::MmapMut;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -59,9 +59,6 @@ pub const PANEL: usize = 16;
 
 /// Bytes of a cache line.
 pub const LINE: usize = 64;
-
-/// Bytes of a huge page.
-const HUGE_PAGE: usize = 2 << 20;
 
 #[repr(C, align(64))]
 #[derive(Clone, Copy)]
@@ -252,7 +249,7 @@ pub struct Panels {
     depth: usize,
     columns: usize,
     weights: Lines,
-    planes: Vec<Line>,
+    planes: Lines,
     bias: Vec<f32>,
     /// Of each output, as long as the bias: what an integer stands for. Ones for floats.
     scales: Vec<f32>,
@@ -355,35 +352,27 @@ impl Panels {
         }
     }
 
-    /// Moves the weights of layers that no file holds next to each other, into memory whose pages may be huge: a request with few
-    /// candidates reads them once, and would wait for an entry of the page table at every 4 KiB. Less than a huge page stays
-    /// where it is, and so does all where memory lacks.
+    /// Moves the weights and planes of layers that no file holds next to each other, into memory whose pages may be huge: a request
+    /// with few candidates reads them once, and would wait for an entry of the page table at every 4 KiB. Less than a huge page
+    /// stays where it is, and so does all where memory lacks.
     pub fn gather<'a>(layers: impl IntoIterator<Item = &'a mut Panels>) {
-        let layers: Vec<_> = layers.into_iter().filter(|layer| matches!(layer.weights, Lines::Own(_))).collect();
-        let lines: usize = layers.iter().map(|layer| layer.weights.len()).sum();
-        if lines * LINE < HUGE_PAGE {
+        let (weights, planes): (Vec<_>, Vec<_>) =
+            layers.into_iter().map(|layer| (&mut layer.weights, &mut layer.planes)).unzip();
+        let own: Vec<_> = weights.into_iter().chain(planes).filter(|lines| matches!(lines, Lines::Own(_))).collect();
+        let total: usize = own.iter().map(|lines| lines.len()).sum();
+        if total * LINE < HUGE_PAGE {
             return;
         }
-        let Ok(mut memory) = MmapMut::map_anon(lines * LINE + HUGE_PAGE) else { return };
-        let first = memory.as_ptr().align_offset(HUGE_PAGE) / LINE;
-        #[cfg(target_os = "linux")]
-        if memory.advise(memmap2::Advice::HugePage).is_err() {
-            return;
+        let Some(mut room) = Room::new(total * LINE) else { return };
+        for (to, line) in room.bytes_mut().as_chunks_mut().0.iter_mut().zip(own.iter().flat_map(|lines| lines.all())) {
+            *to = *line;
         }
-        let mut at = first;
-        let mut places = Vec::with_capacity(layers.len());
-        for layer in &layers {
-            let end = at + layer.weights.len();
-            for (to, line) in memory.as_chunks_mut().0[at..end].iter_mut().zip(layer.weights.all()) {
-                *to = *line;
-            }
-            places.push(at..end);
+        let bytes: SharedBytes = Arc::new(room);
+        let mut at = 0;
+        for lines in own {
+            let end = at + lines.len();
+            *lines = Lines::Shared { bytes: bytes.clone(), lines: at..end, is_file: false };
             at = end;
-        }
-        let Ok(memory) = memory.make_read_only() else { return };
-        let bytes: SharedBytes = Arc::new(memory);
-        for (layer, lines) in layers.into_iter().zip(places) {
-            layer.weights = Lines::Shared { bytes: bytes.clone(), lines, is_file: false };
         }
     }
 
@@ -422,7 +411,7 @@ impl Panels {
             depth,
             columns,
             weights: Lines::Own(Vec::new()),
-            planes: Vec::new(),
+            planes: Lines::Own(Vec::new()),
             bias: Vec::new(),
             scales: Vec::new(),
             totals: Vec::new(),
@@ -521,7 +510,7 @@ impl Panels {
     /// Those of them that are held here.
     pub fn own_bytes(&self) -> usize {
         let integers = if self.weight_type.largest() > 0 { 3 } else { 1 };
-        let weights = self.weights.own_bytes() + size_of_val(self.planes.as_slice());
+        let weights = self.weights.own_bytes() + self.planes.own_bytes();
         weights + integers * size_of_val(self.bias.as_slice())
     }
 
@@ -560,16 +549,20 @@ impl Panels {
     /// Of int12 and int16, where it was asked for: for each panel the lower bytes of all weights, in quadruples of inputs, and then the
     /// upper ones, `plane_bytes()` later.
     pub fn planes(&self) -> *const u8 {
-        self.planes.as_ptr().cast()
+        self.planes.start()
     }
 
     /// Whether no planes are missing.
     pub fn has_planes(&self) -> bool {
-        !matches!(self.weight_type, Weight::Int12 | Weight::Int16) || !self.planes.is_empty() || self.columns == 0
+        !matches!(self.weight_type, Weight::Int12 | Weight::Int16) || self.planes.len() == self.lines_of_planes()
     }
 
     pub fn plane_bytes(&self) -> usize {
         self.depth.next_multiple_of(64) * PANEL
+    }
+
+    fn lines_of_planes(&self) -> usize {
+        2 * self.plane_bytes() / LINE * (self.bias.len() / PANEL)
     }
 
     /// Adds what [`Panels::planes`] returns.
@@ -577,15 +570,16 @@ impl Panels {
     /// # Errors
     /// If memory cannot be reserved.
     pub fn add_planes(&mut self) -> Result<(), OutOfMemory> {
-        let (panels, plane_lines) = (self.bias.len() / PANEL, self.plane_bytes() / 64);
-        let lines = 2 * plane_lines * panels;
-        reserve(&mut self.planes, lines, Line([0; 64])).ok_or(OutOfMemory { bytes: lines * 64 })?;
+        let (plane_lines, lines) = (self.plane_bytes() / LINE, self.lines_of_planes());
+        let mut planes = Vec::new();
+        reserve(&mut planes, lines, Line([0; 64])).ok_or(OutOfMemory { bytes: lines * 64 })?;
         for (column, k) in (0..self.columns).flat_map(|column| (0..self.depth).map(move |k| (column, k))) {
             let (line, at) = (column / PANEL * 2 * plane_lines + k / 4, column % PANEL * 4 + k % 4);
             let [low, high] = (self.weight(column, k) as i16).to_le_bytes();
-            self.planes[line].0[at] = low;
-            self.planes[line + plane_lines].0[at] = high;
+            planes[line].0[at] = low;
+            planes[line + plane_lines].0[at] = high;
         }
+        self.planes = Lines::Own(planes);
         Ok(())
     }
 

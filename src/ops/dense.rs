@@ -11,7 +11,7 @@ pub struct Dense {
     /// Equal parts of a row that are multiplied by the same weights.
     pub groups: usize,
     pub input: Span,
-    pub weights: Panels,
+    pub weights: Box<Panels>,
     /// The name of the tensor that holds them in a file of packed layers.
     pub packed_name: String,
     /// As wide as the output, or as one part of it, and so is the addend.

@@ -30,8 +30,8 @@ mod transform;
 mod view;
 
 pub use crate::kernels::{
-    Activation, Combine, Element, Kernels, MAX_SHARES, NOWHERE, Panels, Pooling, Rare, Reach, Reduce, Rows, Span,
-    Start, Table, Unfit, Weight,
+    Activation, Combine, Element, Kernels, LINE, MAX_SHARES, NOWHERE, Panels, Part, Pooling, Rare, Reach, Reduce, Room,
+    Rows, Span, Start, Table, Unfit, Weight,
 };
 pub use attend::{Attend, Flat, SoftmaxDown};
 pub use block::{Enter, Leave};

@@ -137,7 +137,7 @@ mod tests {
                     Operation::Dense(Dense {
                         groups,
                         input,
-                        weights,
+                        weights: Box::new(weights),
                         packed_name,
                         start,
                         addend,

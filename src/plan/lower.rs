@@ -328,7 +328,7 @@ impl Lowering<'_> {
                         let operation = Operation::Dense(Dense {
                             groups,
                             input,
-                            weights,
+                            weights: Box::new(weights),
                             packed_name,
                             start,
                             addend,

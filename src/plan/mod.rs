@@ -261,7 +261,7 @@ impl Plan {
         };
         let mut steps = lowering.steps()?;
         Panels::gather(steps.iter_mut().filter_map(|(_, step)| match &mut step.operation {
-            Operation::Dense(dense) => Some(&mut dense.weights),
+            Operation::Dense(dense) => Some(&mut *dense.weights),
             _ => None,
         }));
         steps.sort_by_key(|(stage, step)| (*stage, step.is_scenario_bound));
@@ -343,7 +343,7 @@ impl Plan {
 
     /// The packed layers, by the names of the tensors that hold them in a file.
     pub(crate) fn packed(&self) -> BTreeMap<&str, &Panels> {
-        self.dense().map(|dense| (dense.packed_name.as_str(), &dense.weights)).collect()
+        self.dense().map(|dense| (dense.packed_name.as_str(), &*dense.weights)).collect()
     }
 
     fn dense(&self) -> impl Iterator<Item = &Dense> {

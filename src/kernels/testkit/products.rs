@@ -52,6 +52,18 @@ fn gathered_layers_keep_their_weights() {
             assert_eq!(before.weight(column, k), after.weight(column, k), "{after:?} {column} {k}");
         }
     }
+    let (rows, depth, width) = (17, 301, before[1].columns());
+    let scratch = span(rows * (depth + width), 0, Weight::Int16.scratch(depth, rows));
+    let (input, output) = (span(0, depth, depth), span(rows * depth, width, width));
+    for kernels in Kernels::available() {
+        let [first, second] = [&before[1], &after[1]].map(|weights| {
+            let mut memory = memory(rows * depth, scratch.offset + scratch.width);
+            let call = dense(input, weights, Start::Zero, None, output, Activation::Identity, scratch);
+            kernels.dense(&mut memory, rows, &call);
+            memory[output.offset..scratch.offset].to_vec()
+        });
+        assert_eq!(first, second, "{}", kernels.name());
+    }
     let mut small = [pack(40, Weight::F32), pack(40, Weight::F32)];
     let places = small.each_ref().map(Panels::weights);
     Panels::gather(&mut small);
