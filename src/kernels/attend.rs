@@ -13,13 +13,16 @@ use super::{Attend, Rows};
 /// Rows at a time.
 const TOGETHER: usize = 4;
 
+/// Rows of candidates at a time, and elements of each, so that no largest element waits for the one before.
+const ABREAST: usize = 2;
+
 /// The fewest candidates for whom lanes of candidates are faster than lanes of positions.
 const WORTH: usize = 12;
 
 /// The f32 of scratch.
 pub(super) fn scratch(terms: usize, length: usize) -> usize {
     let of_positions = (TOGETHER + 1).saturating_mul(length.next_multiple_of(PANEL));
-    let of_candidates = (2 * terms + 2).saturating_mul(length).saturating_mul(PANEL);
+    let of_candidates = (2 * terms + 1 + ABREAST).saturating_mul(length).saturating_mul(PANEL);
     of_positions.max(of_candidates)
 }
 
@@ -54,14 +57,11 @@ fn first(rows: Rows, positions: usize) -> usize {
 /// As [`attend`].
 #[inline(always)]
 unsafe fn candidates<L: Lanes>(memory: *mut f32, row: usize, count: usize, positions: usize, call: &Attend) {
-    let Attend { terms, length, queries, keys, base, rows, scratch, output } = *call;
+    let Attend { terms, length, queries, keys, rows, output, .. } = *call;
     // SAFETY: the caller's promise.
     unsafe {
-        let turned = memory.add(scratch.offset);
-        let sides = [(queries, turned), (keys, turned.add(terms * length * PANEL))];
-        let logits = turned.add(2 * terms * length * PANEL);
-        let pooled = logits.add(length * PANEL);
-        for (side, to) in sides {
+        let [turned_queries, turned_keys, pooled, _] = lanes(memory, call);
+        for (side, to) in [(queries, turned_queries), (keys, turned_keys)] {
             for t in 0..terms {
                 for i in 0..positions {
                     let place = t * length + i;
@@ -72,46 +72,17 @@ unsafe fn candidates<L: Lanes>(memory: *mut f32, row: usize, count: usize, posit
                 }
             }
         }
-        let [(_, queries), (_, keys)] = sides;
         for j in 0..positions {
             L::splat(0.0).store(pooled.add(j * PANEL));
         }
-        for i in first(rows, positions)..positions {
-            for j in 0..positions {
-                let base = base.map_or(0.0, |base| *memory.add(base.offset + i * length + j));
-                L::splat(base).store(logits.add(j * PANEL));
-            }
-            let mut largest = L::splat(f32::NEG_INFINITY);
-            for t in 0..terms {
-                let query = L::load(queries.add((t * length + i) * PANEL));
-                let keys = keys.add(t * length * PANEL);
-                largest = L::splat(f32::NEG_INFINITY);
-                for j in 0..positions {
-                    let to = logits.add(j * PANEL);
-                    let logit = query.fma(L::load(keys.add(j * PANEL)), L::load(to));
-                    logit.store(to);
-                    largest = logit.max(largest);
-                }
-            }
-            let mut sums = [L::splat(0.0); PANEL];
-            for start in (0..positions).step_by(PANEL) {
-                each_row!(lane of PANEL: if start + lane < positions {
-                    let at = logits.add((start + lane) * PANEL);
-                    let e = share(L::load(at).sub(largest));
-                    e.store(at);
-                    sums[lane] = sums[lane].add(e);
-                });
-            }
-            for half in [8, 4, 2, 1] {
-                each_row!(lane of PANEL: if lane < half {
-                    sums[lane] = sums[lane].add(sums[lane + half]);
-                });
-            }
-            let shares = L::splat(1.0).div(sums[0]);
-            for j in 0..positions {
-                let sum = L::load(pooled.add(j * PANEL));
-                L::load(logits.add(j * PANEL)).fma(shares, sum).store(pooled.add(j * PANEL));
-            }
+        let mut i = first(rows, positions);
+        while i + ABREAST <= positions {
+            add_rows_of_candidates::<L, ABREAST>(memory, i, positions, call);
+            i += ABREAST;
+        }
+        while i < positions {
+            add_rows_of_candidates::<L, 1>(memory, i, positions, call);
+            i += 1;
         }
         for j in positions..length {
             L::splat(0.0).store(pooled.add(j * PANEL));
@@ -127,6 +98,90 @@ unsafe fn candidates<L: Lanes>(memory: *mut f32, row: usize, count: usize, posit
             for j in 0..length {
                 *to.add(j) = *pooled.add(j * PANEL + lane);
             }
+        }
+    }
+}
+
+/// Where the scratch holds queries, keys and the pooled row of sixteen candidates, and logits of [`ABREAST`] rows.
+///
+/// # Safety
+/// The scratch is in memory.
+#[inline(always)]
+unsafe fn lanes(memory: *mut f32, call: &Attend) -> [*mut f32; 4] {
+    let side = call.terms * call.length * PANEL;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let queries = memory.add(call.scratch.offset);
+        let pooled = queries.add(2 * side);
+        [queries, queries.add(side), pooled, pooled.add(call.length * PANEL)]
+    }
+}
+
+/// Adds the softmax of `R` rows from `i` to the pooled row of sixteen candidates.
+///
+/// # Safety
+/// As [`attend`]; their queries and keys are in the scratch.
+#[inline(always)]
+unsafe fn add_rows_of_candidates<L: Lanes, const R: usize>(
+    memory: *mut f32,
+    i: usize,
+    positions: usize,
+    call: &Attend,
+) {
+    let Attend { terms, length, base, .. } = *call;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let [queries, keys, pooled, logits] = lanes(memory, call);
+        let logits = |r: usize, j: usize| logits.add((r * length + j) * PANEL);
+        let mut largest = [[L::splat(f32::NEG_INFINITY); ABREAST]; R];
+        for t in 0..terms {
+            let mut query = [L::splat(0.0); R];
+            each_row!(r of R: query[r] = L::load(queries.add((t * length + i + r) * PANEL)));
+            let keys = keys.add(t * length * PANEL);
+            largest = [[L::splat(f32::NEG_INFINITY); ABREAST]; R];
+            let mut start = 0;
+            while start < positions {
+                each_row!(step of ABREAST: if start + step < positions {
+                    let j = start + step;
+                    let key = L::load(keys.add(j * PANEL));
+                    each_row!(r of R: {
+                        let addend = match base {
+                            _ if t > 0 => L::load(logits(r, j)),
+                            Some(base) => L::splat(*memory.add(base.offset + (i + r) * length + j)),
+                            None => L::splat(0.0),
+                        };
+                        let logit = query[r].fma(key, addend);
+                        logit.store(logits(r, j));
+                        largest[r][step] = logit.max(largest[r][step]);
+                    });
+                });
+                start += ABREAST;
+            }
+        }
+        let mut shares = [L::splat(0.0); R];
+        each_row!(r of R: {
+            let largest = largest[r][0].max(largest[r][1]);
+            let mut sums = [L::splat(0.0); PANEL];
+            for start in (0..positions).step_by(PANEL) {
+                each_row!(lane of PANEL: if start + lane < positions {
+                    let at = logits(r, start + lane);
+                    let e = share(L::load(at).sub(largest));
+                    e.store(at);
+                    sums[lane] = sums[lane].add(e);
+                });
+            }
+            for half in [8, 4, 2, 1] {
+                each_row!(lane of PANEL: if lane < half {
+                    sums[lane] = sums[lane].add(sums[lane + half]);
+                });
+            }
+            shares[r] = L::splat(1.0).div(sums[0]);
+        });
+        for j in 0..positions {
+            let at = pooled.add(j * PANEL);
+            let mut sum = L::load(at);
+            each_row!(r of R: sum = L::load(logits(r, j)).fma(shares[r], sum));
+            sum.store(at);
         }
     }
 }

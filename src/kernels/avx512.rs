@@ -267,8 +267,9 @@ mod present {
         unsafe fn select_less(self, bound: Self, then: Self, other: Self) -> Self {
             // SAFETY: as said above.
             unsafe {
-                let is_less = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, bound.0);
-                Self(_mm512_mask_blend_ps(is_less, other.0, then.0))
+                // The mask of what is kept: where the others are zero, it masks the instruction that made it.
+                let is_other = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(self.0, bound.0);
+                Self(_mm512_mask_blend_ps(is_other, then.0, other.0))
             }
         }
 
