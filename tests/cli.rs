@@ -310,11 +310,14 @@ fn pack_writes_a_file_whose_layers_are_mapped() {
             assert_eq!(code, 0, "{error}");
             text
         };
-        let packed_bytes = |model: &Path| {
+        let inspected = |model: &Path| {
             let told: Value = serde_json::from_str(&of("inspect", model, "--json")).expect("JSON");
-            told["bytes"]["packed"].as_u64().expect("bytes")
+            (told["bytes"]["packed"].as_u64().expect("bytes"), told["isa"] == "amx")
         };
-        assert!(packed_bytes(&out) * 3 < packed_bytes(&model), "{} {}", packed_bytes(&out), packed_bytes(&model));
+        let ((packed, has_tiles), (unpacked, _)) = (inspected(&out), inspected(&model));
+        // Tile registers read int16 in planes, which are as large as the layers, and made at open.
+        let planes = if has_tiles && !precision.is_empty() { unpacked / 2 } else { 0 };
+        assert!((packed - planes) * 3 < unpacked - planes, "{packed} {unpacked}");
         assert_eq!(of("score", &out, path(&requests)), of("score", &model, path(&requests)));
     }
     let (code, _, error) = run(&["pack", path(&model), "no-such-folder/packed.safetensors"], "");
