@@ -143,9 +143,10 @@ def main() -> None:
     names = ("mmoe", "taml", "causalint", "dffm", "wide")
     text = README.read_text(encoding="utf-8")
     records = {name: made for name in names if (made := record.of_machines(name))}
-    machines = sorted({made["machine"]["cpu"] for of_name in records.values() for made in of_name})
-    parts = [f"### {cpu}\n\n{goals(made for of_name in records.values() for made in of_name if made['machine']['cpu'] == cpu)}"
-             for cpu in machines]
+    by_machine: dict[str, list[dict[str, Any]]] = {}
+    for made in (made for of_name in records.values() for made in of_name):
+        by_machine.setdefault(made["machine"]["cpu"], []).append(made)
+    parts = [f"### {cpu}\n\n{goals(of_machine)}" for cpu, of_machine in sorted(by_machine.items())]
     text = between(text, "goals", "\n\n".join(parts) or "No record yet.")
     parts = ["\n\n".join([f"### `{name}`\n\n{of_name[-1]['workload']['about']}",
                           *(f"{engines(made)}\n\n{provenance(made)}" for made in of_name)])

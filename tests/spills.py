@@ -3,9 +3,8 @@
 usage: python3 tests/spills.py target/release/libpolyscore.so
 
 A main loop is an innermost loop with at least eight vector multiply-adds, or of AMX the innermost one that has any (in it are loops
-that finish sums). A vector register that goes to or comes
-from the stack in one of them is a spill: the tile is too large for its set. Exit code 1 if there is another than the known ones, or
-if a set has fewer main loops than it should.
+that finish sums). A vector register that goes to or comes from the stack in one of them is a spill: the tile is too large for its
+set. Exit code 1 if there is another than the known ones, or if a set has fewer main loops than it should.
 """
 
 import re
@@ -61,7 +60,9 @@ def innermost(lines):
         is_left = any((jump := ALWAYS.search(text)) and not lines[first][0] <= int(jump[1], 16) <= lines[last][0]
                       for _, text in lines[first : last + 1])
         inside = [(a, b) for a, b in loops if (a, b) != (first, last) and first <= a and b <= last]
-        if not is_left and not (any(has_tiles(lines[a : b + 1]) for a, b in inside) if has_tiles(lines[first : last + 1]) else inside):
+        if has_tiles(lines[first : last + 1]):
+            inside = [(a, b) for a, b in inside if has_tiles(lines[a : b + 1])]
+        if not is_left and not inside:
             yield lines[first : last + 1]
 
 
