@@ -179,21 +179,26 @@ impl Source {
     pub fn model(&self, options: &OpenOptions) -> Result<Model, Error> {
         let Self { store, description, tables, graph, roles, kernels, .. } = self;
         let OpenOptions { precision, shares, split, tile, product_bytes, item_bytes, item_rows, .. } = *options;
-        let items = (item_bytes > 0).then_some(item_rows);
-        let layers = options.layers.clone();
-        let plan_options = PlanOptions { precision, layers, shares, split, tile, product_bytes, items };
-        let mut plan = Plan::new(description, store, tables, graph, kernels, &plan_options)?;
         let slots: Vec<Slot> = description.features.iter().map(Slot::of).collect();
-        let kept = KeptValues::compute(&plan, store, &slots, description.scenario_rows, options.scenario_bytes)?;
-        if tile == 0 {
-            plan.tile = exec::tile(&Sources { plan: &plan, store, slots: &slots, kept: &kept, items: None })?;
-        }
-        let sources = Sources { plan: &plan, store, slots: &slots, kept: &kept, items: None };
+        let arrange = |items| {
+            let layers = options.layers.clone();
+            let plan_options = PlanOptions { precision, layers, shares, split, tile, product_bytes, items };
+            let mut plan = Plan::new(description, store, tables, graph, kernels, &plan_options)?;
+            let kept = KeptValues::compute(&plan, store, &slots, description.scenario_rows, options.scenario_bytes)?;
+            if tile == 0 {
+                plan.tile = exec::tile(&Sources { plan: &plan, store, slots: &slots, kept: &kept, items: None })?;
+            }
+            Ok::<_, Error>((plan, kept))
+        };
+        let (mut plan, mut kept) = arrange((item_bytes > 0).then_some(item_rows))?;
         let is_measured = item_rows == ItemRows::F32 && !options.item_always;
+        let sources = Sources { plan: &plan, store, slots: &slots, kept: &kept, items: None };
         let item_times = if is_measured { exec::item_times(&sources, item_bytes)? } else { None };
-        let is_slower = item_times.is_some_and(|times| times.load > times.compute);
-        let row = plan.items.as_ref().filter(|_| !is_slower);
-        let items = row.map(|row| ItemCache::new(row, item_bytes)).transpose()?;
+        if item_times.is_some_and(|times| times.load > times.compute) {
+            drop((plan, kept));
+            (plan, kept) = arrange(None)?;
+        }
+        let items = plan.items.as_ref().map(|row| ItemCache::new(row, item_bytes)).transpose()?;
         let (description, store) = (Arc::clone(description), Arc::clone(store));
         let roles = roles.clone();
         Ok(Model {

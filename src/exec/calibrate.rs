@@ -3,7 +3,7 @@
 use super::items::ItemCache;
 use super::run::{Scratch, Sources};
 use crate::error::Error;
-use crate::ops::{LINE, Operation, Picked};
+use crate::ops::{LINE, Operation};
 use crate::plan::{Stage, TILES};
 use std::time::{Duration, Instant};
 
@@ -56,7 +56,7 @@ const SAMPLE: usize = 8 << 20;
 /// What the item's share of a candidate takes, by a measurement at open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ItemTimes {
-    /// From an item cache.
+    /// From an item cache, with what is added to it.
     pub load: Duration,
     /// Without one. Rows of tables are taken to cost what a load of as many cache lines does.
     pub compute: Duration,
@@ -76,16 +76,14 @@ pub fn item_times(sources: &Sources<'_>, budget: usize) -> Result<Option<ItemTim
     }
     let mut scratch = Scratch::new(sources)?;
     let bytes = vec![0; row.bytes];
-    // What is left out of a full set is computed, as in use.
     let keys: Vec<i64> = (0..cache.rows() as i64 / 2).collect();
     keys.iter().for_each(|key| cache.keep(*key, cache.tick(), &bytes));
-    let mut ordered = vec![0; rows];
     let [mut load, mut compute] = [Duration::MAX; 2];
     for turn in 0..TURNS {
         // Far from each other and from those of the turn before.
         let shown: Vec<i64> = (0..rows).map(|place| keys[(place * TURNS + turn) * 7919 % keys.len()]).collect();
         let start = Instant::now();
-        scratch.load_known(plan, &cache, &shown, cache.tick(), Picked::From(0), rows, &mut ordered);
+        scratch.load_items(sources, &cache, &shown);
         load = start.elapsed().min(load);
         let start = Instant::now();
         scratch.compute_stage(sources, Stage::Item, false, rows);

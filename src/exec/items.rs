@@ -5,8 +5,8 @@
 //! In a full set, the row that was used longest ago makes room.
 
 use crate::error::{Error, ErrorKind};
-use crate::ops::{Kernels, LINE, Part, Room, Span, Table};
-use crate::plan::{ItemPart, ItemRow, ItemRows};
+use crate::ops::{Kernels, LINE, Part, Room, Span};
+use crate::plan::{ItemRow, ItemRows};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -141,7 +141,7 @@ fn hash(key: i64) -> u64 {
 }
 
 impl ItemRow {
-    /// Writes the row of candidate `row` of a tile to `bytes`.
+    /// Writes the row of candidate `row` of a tile to `bytes`: what the cache keeps, and what later steps read.
     pub fn encode(&self, memory: &[f32], row: usize, bytes: &mut [u8]) {
         for part in &self.parts {
             let Span { offset, stride, width } = part.span;
@@ -166,7 +166,7 @@ impl ItemRow {
                     }
                 }
                 ItemRows::Int8 => {
-                    let (scale, integers) = bytes.split_at_mut(self.rows.scale_bytes());
+                    let (scale, integers) = bytes.split_at_mut(size_of::<f32>());
                     // What is not finite makes the scale NaN, and so the score the fallback.
                     let sum = values.iter().fold(0.0f32, |sum, value| sum + value * 0.0);
                     let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
@@ -180,19 +180,6 @@ impl ItemRow {
             }
         }
     }
-
-    /// Writes a row to the memory of candidate `row` of a tile, while the row `next` comes into the caches; empty: none does.
-    pub fn decode(&self, kernels: &Kernels, bytes: &[u8], next: &[u8], memory: &mut [f32], row: usize) {
-        let ends = self.parts.iter().skip(1).map(|part| part.start).chain([self.bytes]);
-        for (ItemPart { span, start }, end) in self.parts.iter().zip(ends) {
-            kernels.prefetch(next.get(*start..end).unwrap_or_default());
-            let (scales, bytes) = bytes[*start..].split_at(self.rows.scale_bytes());
-            let element = self.rows.element();
-            let bytes = &bytes[..element.row_bytes(span.width)];
-            let table = Table { bytes, scales, element, rows: 1, width: span.width };
-            kernels.gather(memory, table, &[0], Span { offset: span.offset + row * span.stride, ..*span });
-        }
-    }
 }
 
 /// The integer nearest to a number within 2^22, of two the even one.
@@ -204,6 +191,8 @@ fn nearest(x: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::{Activation, Unpack};
+    use crate::plan::ItemPart;
 
     fn cache(rows: usize) -> ItemCache {
         let row = ItemRow { rows: ItemRows::F32, parts: Vec::new(), bytes: 8 };
@@ -275,9 +264,17 @@ mod tests {
         });
     }
 
+    fn decode(row: &ItemRow, bytes: &[u8], memory: &mut [f32], place: usize) {
+        for ItemPart { span, start } in &row.parts {
+            let output = Span { offset: span.offset + place * span.stride, ..*span };
+            let (element, activation) = (row.rows.element(), Activation::Identity);
+            let unpack = Unpack { rows: &[bytes], element, start: *start, addend: None, activation, output };
+            Kernels::select(None).expect("kernels").unpack(memory, &unpack);
+        }
+    }
+
     #[test]
     fn rows_come_back_rounded_as_their_type_rounds() {
-        let kernels = Kernels::select(None).expect("kernels");
         let span = |offset, width| Span { offset, stride: 100, width };
         for rows in [ItemRows::F32, ItemRows::F16, ItemRows::Int8] {
             let row = ItemRow::new(rows, vec![span(3, 67), span(80, 5)]).expect("parts");
@@ -286,7 +283,7 @@ mod tests {
             let mut bytes = vec![0; row.bytes];
             row.encode(&memory, 1, &mut bytes);
             let mut decoded = vec![f32::NAN; 300];
-            row.decode(kernels, &bytes, &[], &mut decoded, 2);
+            decode(&row, &bytes, &mut decoded, 2);
             let bound = match rows {
                 ItemRows::F32 => 0.0,
                 ItemRows::F16 => 4.0 / 2048.0,
@@ -302,7 +299,6 @@ mod tests {
 
     #[test]
     fn what_is_not_finite_stays_so_or_is_held() {
-        let kernels = Kernels::select(None).expect("kernels");
         for (value, rows, is_finite) in [
             (f32::NAN, ItemRows::Int8, false),
             (f32::INFINITY, ItemRows::Int8, false),
@@ -315,7 +311,7 @@ mod tests {
             let mut memory = [0.0, value, 0.0, 0.0];
             let mut bytes = vec![0; row.bytes];
             row.encode(&memory, 0, &mut bytes);
-            row.decode(kernels, &bytes, &[], &mut memory, 0);
+            decode(&row, &bytes, &mut memory, 0);
             assert_eq!(memory.iter().all(|x| x.is_finite()), is_finite, "{value} {rows:?}: {memory:?}");
         }
     }

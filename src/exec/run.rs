@@ -5,7 +5,7 @@ use super::items::{Found, ItemCache};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::format::Store;
 use crate::ops::{Context, FEW, FeatureCounters, Operation, Picked};
-use crate::plan::{ItemRows, Plan, Stage, StepRows, Tasks};
+use crate::plan::{ItemRow, MAX_CACHED_TILE, Plan, Stage, StepRows, Tasks};
 use crate::request::{Bound, Column, MAX_BAG, NO_KEY, Slot};
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -15,6 +15,10 @@ const ALIGNMENT: usize = 64;
 
 /// Candidates whose sets of the item cache are on their way into the caches.
 const SETS_AHEAD: usize = 6;
+
+/// Bytes of a row of the item cache that need one look into the page table. Where the pages of a virtual machine are huge, those
+/// of its host may be small.
+const PAGE: usize = 4096;
 
 /// What a scorer has seen since it was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,6 +100,26 @@ impl Counters {
     }
 }
 
+/// The candidates, or the one row, that steps compute together.
+#[derive(Clone, Copy)]
+pub(super) struct Tile<'a> {
+    /// Which rows of the columns they are.
+    pub picked: Picked<'a>,
+    pub rows: usize,
+    /// What the item cache keeps of each.
+    pub cached: &'a [&'a [u8]],
+}
+
+impl Tile<'_> {
+    /// The row of a request, or of a slower stage.
+    const ONE: Tile<'static> = Tile::of(0, 1);
+
+    /// `rows` consecutive rows, of which nothing is kept.
+    pub(super) const fn of(first: usize, rows: usize) -> Self {
+        Tile { picked: Picked::From(first), rows, cached: &[] }
+    }
+}
+
 /// The memory of one scorer: everything that scoring writes, reserved when the scorer is made.
 pub struct Scratch {
     pub(super) memory: Vec<f32>,
@@ -107,8 +131,8 @@ pub struct Scratch {
     picked: Vec<u32>,
     /// Candidates of a tile, those first whose rows the item cache does not have.
     ordered: Vec<u32>,
-    /// A row of the item cache.
-    item: Vec<u8>,
+    /// The rows of the candidates of a tile that the item cache does not have, as it would keep them.
+    pub(super) items: Vec<u8>,
     pub(super) bound: Bound,
     /// The length of each group of sequences of the request.
     pub(super) positions: Vec<usize>,
@@ -140,7 +164,7 @@ impl Scratch {
             offsets: reserve(plan.tile + 1, 0)?,
             picked: reserve(plan.tile, 0)?,
             ordered: reserve(if plan.items.is_some() { plan.tile } else { 0 }, 0)?,
-            item: reserve(plan.items.as_ref().map_or(0, |row| row.bytes), 0)?,
+            items: reserve(plan.items.as_ref().map_or(0, |row| plan.tile * row.bytes), 0)?,
             bound: Bound::new(slots.len()),
             positions: reserve(plan.sequences.len(), 0)?,
             scenario: None,
@@ -157,7 +181,7 @@ impl Scratch {
     /// Bytes that a scorer owns.
     pub fn bytes(sources: &Sources<'_>) -> usize {
         let Sources { plan, slots, kept, .. } = *sources;
-        let items = plan.items.as_ref().map_or(0, |row| plan.tile * size_of::<u32>() + row.bytes);
+        let items = plan.items.as_ref().map_or(0, |row| plan.tile * (size_of::<u32>() + row.bytes));
         let words = kept.scratch_length(plan) + ids(plan) + 2 * plan.tile + 1 + slots.len();
         words * size_of::<f32>()
             + items
@@ -173,9 +197,9 @@ impl Scratch {
     pub fn prepare(&mut self, sources: &Sources<'_>, scenario: usize, columns: &[Column<'_>]) -> Result<(), Fault> {
         self.bind_request(sources, columns)?;
         self.epoch += 1;
-        self.run(sources, Stage::Request, false, Tasks::MAX, columns, Picked::From(0), 1);
+        self.run(sources, Stage::Request, false, Tasks::MAX, columns, Tile::ONE);
         self.load(sources, scenario);
-        self.run(sources, Stage::Request, true, Tasks::MAX, columns, Picked::From(0), 1);
+        self.run(sources, Stage::Request, true, Tasks::MAX, columns, Tile::ONE);
         self.counters.requests += 1;
         Ok(())
     }
@@ -267,8 +291,7 @@ impl Scratch {
         range: Range<usize>,
     ) {
         for first in range.clone().step_by(sources.plan.tile) {
-            let (picked, rows) = (Picked::From(first), sources.plan.tile.min(range.end - first));
-            self.tile(sources, call, picked, rows);
+            self.tile(sources, call, Tile::of(first, sources.plan.tile.min(range.end - first)));
         }
     }
 
@@ -277,15 +300,13 @@ impl Scratch {
         &mut self,
         sources: &Sources<'_>,
         call: &mut Call<'_, T, O>,
-        picked: Picked<'_>,
-        rows: usize,
+        tile: Tile<'_>,
     ) {
-        let mut ordered = std::mem::take(&mut self.ordered);
-        let picked = self.items(sources, call.columns, picked, rows, &mut ordered);
-        self.candidates(sources, false, call, picked, rows);
-        self.candidates(sources, true, call, picked, rows);
-        self.heads(sources.plan, call, picked, rows, 0);
-        self.ordered = ordered;
+        self.with_items(sources, call.columns, tile, |scratch, tile| {
+            scratch.candidates(sources, false, call, tile);
+            scratch.candidates(sources, true, call, tile);
+            scratch.heads(sources.plan, call, tile, 0);
+        });
     }
 
     /// Scores every candidate of `range` for a scenario row of its own.
@@ -305,7 +326,7 @@ impl Scratch {
                 let mut picked = std::mem::take(&mut self.picked);
                 let rows =
                     picked.iter_mut().zip(mine.by_ref()).map(|(place, candidate)| *place = candidate as u32).count();
-                self.tile(sources, call, Picked::These(&picked[..rows]), rows);
+                self.tile(sources, call, Tile { picked: Picked::These(&picked[..rows]), rows, cached: &[] });
                 self.picked = picked;
             }
         }
@@ -321,16 +342,15 @@ impl Scratch {
     ) {
         let scores = call.tasks.clone().count() * call.candidates;
         for first in range.clone().step_by(sources.plan.tile) {
-            let (picked, rows) = (Picked::From(first), sources.plan.tile.min(range.end - first));
-            let mut ordered = std::mem::take(&mut self.ordered);
-            let picked = self.items(sources, call.columns, picked, rows, &mut ordered);
-            self.candidates(sources, false, call, picked, rows);
-            for (position, scenario) in scenarios.clone().enumerate() {
-                self.change(sources, scenario);
-                self.candidates(sources, true, call, picked, rows);
-                self.heads(sources.plan, call, picked, rows, position * scores);
-            }
-            self.ordered = ordered;
+            let tile = Tile::of(first, sources.plan.tile.min(range.end - first));
+            self.with_items(sources, call.columns, tile, |scratch, tile| {
+                scratch.candidates(sources, false, call, tile);
+                for (position, scenario) in scenarios.clone().enumerate() {
+                    scratch.change(sources, scenario);
+                    scratch.candidates(sources, true, call, tile);
+                    scratch.heads(sources.plan, call, tile, position * scores);
+                }
+            });
         }
     }
 
@@ -366,7 +386,7 @@ impl Scratch {
     pub fn change(&mut self, sources: &Sources<'_>, scenario: usize) {
         if self.scenario != Some(scenario) {
             self.load(sources, scenario);
-            self.run(sources, Stage::Request, true, Tasks::MAX, &[], Picked::From(0), 1);
+            self.run(sources, Stage::Request, true, Tasks::MAX, &[], Tile::ONE);
         }
     }
 
@@ -395,17 +415,17 @@ impl Scratch {
     pub fn fold(&mut self, sources: &Sources<'_>, scenario: usize) {
         self.scenario = Some(scenario);
         for is_scenario_bound in [false, true] {
-            self.run(sources, Stage::Scenario, is_scenario_bound, Tasks::MAX, &[], Picked::From(0), 1);
+            self.run(sources, Stage::Scenario, is_scenario_bound, Tasks::MAX, &[], Tile::ONE);
         }
         self.counters.scenarios_folded += 1;
     }
 
     /// Computes the values of the model in memory, which must be whole.
     pub fn open(&mut self, sources: &Sources<'_>) {
-        self.run(sources, Stage::Model, false, Tasks::MAX, &[], Picked::From(0), 1);
+        self.run(sources, Stage::Model, false, Tasks::MAX, &[], Tile::ONE);
     }
 
-    /// Computes `rows` candidates of what is in memory: the steps that read no columns, for all tasks.
+    /// Computes `rows` candidates of what is in memory: the steps that read nothing of a call, for all tasks.
     pub fn compute(&mut self, sources: &Sources<'_>, rows: usize) {
         for (stage, is_scenario_bound) in [(Stage::Item, false), (Stage::Candidate, false), (Stage::Candidate, true)] {
             self.compute_stage(sources, stage, is_scenario_bound, rows);
@@ -416,10 +436,10 @@ impl Scratch {
     pub(super) fn compute_stage(&mut self, sources: &Sources<'_>, stage: Stage, is_scenario_bound: bool, rows: usize) {
         let mut place = sources.plan.range(stage, is_scenario_bound);
         while !place.is_empty() {
-            let reads = |place: &usize| sources.plan.step(*place).operation.reads_columns();
+            let reads = |place: &usize| sources.plan.step(*place).operation.reads_call();
             let end = place.clone().find(reads).unwrap_or(place.end);
             let steps = place.start..end;
-            self.run_steps(sources, stage, steps, Tasks::MAX, &[], Picked::From(0), rows);
+            self.run_steps(sources, stage, steps, Tasks::MAX, &[], Tile::of(0, rows));
             place.start = place.end.min(end + 1);
         }
     }
@@ -429,97 +449,72 @@ impl Scratch {
         &self.memory[self.base..][place]
     }
 
-    /// Brings the values of the item into memory: from the cache for candidates that it knows, and by the item steps for the
-    /// others, which it then knows. Returns the candidates in the order of their rows in memory.
-    fn items<'a>(
+    /// Runs `then` on a tile with the rows of its items: from the cache for candidates that it knows, and by the item steps for
+    /// the others, which it then knows. They come first in its order.
+    fn with_items(
         &mut self,
         sources: &Sources<'_>,
         columns: &[Column<'_>],
-        picked: Picked<'a>,
-        rows: usize,
-        ordered: &'a mut [u32],
-    ) -> Picked<'a> {
-        if sources.plan.items.is_none() {
-            return picked;
-        }
+        tile: Tile<'_>,
+        then: impl FnOnce(&mut Self, Tile<'_>),
+    ) {
+        let Some(item) = &sources.plan.items else { return then(self, tile) };
+        let (mut ordered, mut items) = (std::mem::take(&mut self.ordered), std::mem::take(&mut self.items));
         let known = sources.items.zip(self.bound.item_keys(columns));
         let now = known.map_or(0, |(cache, _)| cache.tick());
-        let unknown =
-            known.map_or(rows, |(cache, keys)| self.load_known(sources.plan, cache, keys, now, picked, rows, ordered));
-        let (these, picked) = match &ordered[..] {
-            ordered if unknown < rows => (Picked::These(&ordered[..unknown]), Picked::These(&ordered[..rows])),
-            _ => (picked, picked),
-        };
+        let mut found = [const { None }; MAX_CACHED_TILE];
+        let found = &mut found[..tile.rows];
+        if let Some((cache, keys)) = known {
+            find(sources.plan, cache, keys, now, tile.picked, &mut ordered, found);
+            let keyed = (0..tile.rows).filter(|row| keys[tile.picked.place(*row)] != NO_KEY).count();
+            let hits = found.iter().flatten().count();
+            self.counters.item_hits += hits as u64;
+            self.counters.item_misses += (keyed - hits) as u64;
+        } else {
+            ordered.iter_mut().enumerate().take(tile.rows).for_each(|(row, to)| *to = tile.picked.place(row) as u32);
+        }
+        let unknown = found.iter().take_while(|found| found.is_none()).count();
+        let picked = Picked::These(&ordered[..tile.rows]);
         if unknown > 0 {
-            self.run(sources, Stage::Item, false, Tasks::MAX, columns, these, unknown);
+            self.run(sources, Stage::Item, false, Tasks::MAX, columns, Tile { picked, rows: unknown, cached: &[] });
+            self.encode_items(sources.plan, unknown, &mut items);
         }
-        for place in 0..unknown {
-            let key = known.map(|(cache, keys)| (cache, keys[picked.place(place)])).filter(|(_, key)| *key != NO_KEY);
-            self.round(sources.plan, place, key.is_some());
-            if let Some((cache, key)) = key {
-                cache.keep(key, now, &self.item);
+        if let Some((cache, keys)) = known {
+            for (row, bytes) in items.chunks(item.bytes).take(unknown).enumerate() {
+                let key = keys[picked.place(row)];
+                if key != NO_KEY {
+                    cache.keep(key, now, bytes);
+                }
             }
         }
-        picked
+        let mut cached = [&[][..]; MAX_CACHED_TILE];
+        then(self, Tile { picked, rows: tile.rows, cached: rows_of(item, &items, found, &mut cached) });
+        (self.ordered, self.items) = (ordered, items);
     }
 
-    /// Brings the rows that the cache has into memory, from the last row of the tile on. `ordered` gets the candidates in the
-    /// order of their rows, those first that it does not have; returns how many these are.
-    #[expect(clippy::too_many_arguments, reason = "a tile, the cache, and where both go")]
-    pub(super) fn load_known(
-        &mut self,
-        plan: &Plan,
-        cache: &ItemCache,
-        keys: &[i64],
-        now: u64,
-        picked: Picked<'_>,
-        rows: usize,
-        ordered: &mut [u32],
-    ) -> usize {
-        let Some(row) = &plan.items else { return rows };
-        let kernels = plan.kernels;
-        let memory = &mut self.memory[self.base..];
-        for row in 0..rows.min(SETS_AHEAD) {
-            cache.prefetch(kernels, keys[picked.place(row)]);
-        }
-        let find = |row: usize| match keys[picked.place(row)] {
-            NO_KEY => None,
-            key => cache.find(key, now),
-        };
-        let (mut unknown, mut end) = (0, rows);
-        let mut next = find(0);
-        for place in 0..rows {
-            if place + SETS_AHEAD < rows {
-                cache.prefetch(kernels, keys[picked.place(place + SETS_AHEAD)]);
-            }
-            let found = std::mem::replace(&mut next, if place + 1 < rows { find(place + 1) } else { None });
-            let candidate = picked.place(place);
-            if let Some(found) = found {
-                end -= 1;
-                ordered[end] = candidate as u32;
-                let next = next.as_ref().map_or(&[][..], Found::bytes);
-                row.decode(kernels, found.bytes(), next, memory, end);
-            } else {
-                ordered[unknown] = candidate as u32;
-                unknown += 1;
-                self.counters.item_misses += u64::from(keys[candidate] != NO_KEY);
+    /// Reads rows of `cache` as scoring does: finds those of `keys`, and runs the steps that read them.
+    pub(super) fn load_items(&mut self, sources: &Sources<'_>, cache: &ItemCache, keys: &[i64]) {
+        let Some(item) = &sources.plan.items else { return };
+        let (mut ordered, items) = (std::mem::take(&mut self.ordered), std::mem::take(&mut self.items));
+        let mut found = [const { None }; MAX_CACHED_TILE];
+        let (found, tile) = (&mut found[..keys.len()], Tile::of(0, keys.len()));
+        find(sources.plan, cache, keys, cache.tick(), tile.picked, &mut ordered, found);
+        let mut cached = [&[][..]; MAX_CACHED_TILE];
+        let tile = Tile { cached: rows_of(item, &items, found, &mut cached), ..tile };
+        for place in [false, true].into_iter().flat_map(|bound| sources.plan.range(Stage::Candidate, bound)) {
+            if matches!(sources.plan.step(place).operation, Operation::Cached(_)) {
+                self.run_steps(sources, Stage::Candidate, place..place + 1, Tasks::MAX, &[], tile);
             }
         }
-        self.counters.item_hits += (rows - unknown) as u64;
-        unknown
+        (self.ordered, self.items) = (ordered, items);
     }
 
-    /// Rounds the values of the item of row `row` of a tile as a cache would; leaves what it would keep in `self.item`, for
-    /// f32 only if that `is_kept`.
-    pub(super) fn round(&mut self, plan: &Plan, row: usize, is_kept: bool) {
-        let Some(item) = &plan.items else { return };
-        let memory = &mut self.memory[self.base..];
-        let is_rounded = item.rows != ItemRows::F32;
-        if is_rounded || is_kept {
-            item.encode(memory, row, &mut self.item);
-        }
-        if is_rounded {
-            item.decode(plan.kernels, &self.item, &[], memory, row);
+    /// Makes rows of the item cache of what the item steps computed, one after the other in `items`.
+    pub(super) fn encode_items(&self, plan: &Plan, rows: usize, items: &mut [u8]) {
+        if let Some(item) = &plan.items {
+            for (row, bytes) in items.chunks_mut(item.bytes).take(rows).enumerate() {
+                item.encode(&self.memory[self.base..], row, bytes);
+            }
         }
     }
 
@@ -529,30 +524,27 @@ impl Scratch {
         sources: &Sources<'_>,
         is_scenario_bound: bool,
         call: &Call<'_, T, O>,
-        picked: Picked<'_>,
-        rows: usize,
+        tile: Tile<'_>,
     ) {
         let asked = call.tasks.clone().fold(0, |asked, task| asked | (1 << task));
-        self.run(sources, Stage::Candidate, is_scenario_bound, asked, call.columns, picked, rows);
+        self.run(sources, Stage::Candidate, is_scenario_bound, asked, call.columns, tile);
     }
 
     fn heads<T: Iterator<Item = usize> + Clone, O: Scores>(
         &mut self,
         plan: &Plan,
         call: &mut Call<'_, T, O>,
-        picked: Picked<'_>,
-        rows: usize,
+        tile: Tile<'_>,
         start: usize,
     ) {
         let memory = &self.memory[self.base..];
         for (position, task) in call.tasks.clone().enumerate() {
             let first = start + position * call.candidates;
-            let write = |row, score| call.out.write(first + picked.place(row), score);
-            self.counters.non_finite += plan.heads[task].run(memory, rows, write);
+            let write = |row, score| call.out.write(first + tile.picked.place(row), score);
+            self.counters.non_finite += plan.heads[task].run(memory, tile.rows, write);
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a call and the steps of it")]
     fn run(
         &mut self,
         sources: &Sources<'_>,
@@ -560,14 +552,12 @@ impl Scratch {
         is_scenario_bound: bool,
         asked: Tasks,
         columns: &[Column<'_>],
-        picked: Picked<'_>,
-        rows: usize,
+        tile: Tile<'_>,
     ) {
-        self.run_steps(sources, stage, sources.plan.range(stage, is_scenario_bound), asked, columns, picked, rows);
+        self.run_steps(sources, stage, sources.plan.range(stage, is_scenario_bound), asked, columns, tile);
     }
 
     /// Runs the steps at the places `range`, which are of one stage.
-    #[expect(clippy::too_many_arguments, reason = "the one place where everything of a call meets")]
     pub(super) fn run_steps(
         &mut self,
         sources: &Sources<'_>,
@@ -575,8 +565,7 @@ impl Scratch {
         range: Range<usize>,
         asked: Tasks,
         columns: &[Column<'_>],
-        picked: Picked<'_>,
-        rows: usize,
+        Tile { picked, rows, cached }: Tile<'_>,
     ) {
         let Self { memory, base, ids, offsets, bound, positions, scenario, folded, counters, profile, .. } = self;
         let Sources { plan, store, kept, .. } = *sources;
@@ -600,6 +589,7 @@ impl Scratch {
             scenario_values,
             columns,
             bound,
+            cached,
             tables: &|number| store.bytes(number),
             ids,
             offsets,
@@ -646,6 +636,56 @@ impl Scratch {
             place = block.end;
         }
     }
+}
+
+/// Looks in the cache for the rows of the candidates of a tile. `ordered` gets the candidates, those first that it does not have,
+/// and `found` the rows of the others, as long as they are held.
+fn find<'a>(
+    plan: &Plan,
+    cache: &'a ItemCache,
+    keys: &[i64],
+    now: u64,
+    picked: Picked<'_>,
+    ordered: &mut [u32],
+    found: &mut [Option<Found<'a>>],
+) {
+    let rows = found.len();
+    for row in 0..rows.min(SETS_AHEAD) {
+        cache.prefetch(plan.kernels, keys[picked.place(row)]);
+    }
+    let (mut unknown, mut end) = (0, rows);
+    for row in 0..rows {
+        if row + SETS_AHEAD < rows {
+            cache.prefetch(plan.kernels, keys[picked.place(row + SETS_AHEAD)]);
+        }
+        let candidate = picked.place(row);
+        let place = match Some(keys[candidate]).filter(|key| *key != NO_KEY).and_then(|key| cache.find(key, now)) {
+            Some(row) => {
+                end -= 1;
+                row.bytes().chunks(PAGE).for_each(|page| plan.kernels.prefetch(&page[..1]));
+                found[end] = Some(row);
+                end
+            }
+            None => {
+                unknown += 1;
+                unknown - 1
+            }
+        };
+        ordered[place] = candidate as u32;
+    }
+}
+
+/// The rows of a tile: those that were found, and of `items` the others.
+fn rows_of<'a, 'b>(
+    item: &ItemRow,
+    items: &'a [u8],
+    found: &'a [Option<Found<'_>>],
+    rows: &'b mut [&'a [u8]],
+) -> &'b [&'a [u8]] {
+    for ((row, computed), found) in rows.iter_mut().zip(items.chunks(item.bytes)).zip(found) {
+        *row = found.as_ref().map_or(computed, Found::bytes);
+    }
+    &rows[..found.len()]
 }
 
 /// Ids of a tile, of the longest row, or of the longest bag.

@@ -5,9 +5,9 @@
 //! what is seen is what scoring computes, and scoring pays nothing for it.
 
 use super::fold::KeptValues;
-use super::run::{Scratch, Sources};
+use super::run::{Scratch, Sources, Tile};
 use crate::error::{Error, Fault};
-use crate::ops::{Picked, Span};
+use crate::ops::Span;
 use crate::plan::{Placed, Stage, Step, Tasks};
 use crate::request::Column;
 use std::ops::Range;
@@ -94,18 +94,21 @@ impl Trace<'_, '_> {
         let TraceCall { request, candidates, columns, ref traced, .. } = *self.call;
         self.scratch.bound.bind(self.sources.slots, false, candidates, columns)?;
         self.scratch.bind_request(&self.sources, request)?;
-        self.steps(Stage::Model, &[], None);
+        self.steps(Stage::Model, &[], Tile::of(0, 1));
         self.scratch.scenario = Some(scenario);
-        self.steps(Stage::Scenario, &[], None);
-        self.steps(Stage::Request, request, None);
+        self.steps(Stage::Scenario, &[], Tile::of(0, 1));
+        self.steps(Stage::Request, request, Tile::of(0, 1));
 
         self.scratch.bound.bind(self.sources.slots, false, candidates, columns)?;
         let heads = &self.sources.plan.heads;
         let mut scores = vec![0.0; heads.len() * traced.len()];
         for (position, candidate) in traced.clone().enumerate() {
-            self.steps(Stage::Item, columns, Some(candidate));
-            self.scratch.round(self.sources.plan, 0, false);
-            self.steps(Stage::Candidate, columns, Some(candidate));
+            let tile = Tile::of(candidate, 1);
+            self.steps(Stage::Item, columns, tile);
+            let mut items = std::mem::take(&mut self.scratch.items);
+            self.scratch.encode_items(self.sources.plan, 1, &mut items);
+            self.steps(Stage::Candidate, columns, Tile { cached: &[&items], ..tile });
+            self.scratch.items = items;
             for (task, head) in heads.iter().enumerate() {
                 let memory = &self.scratch.memory[self.scratch.base..];
                 head.run(memory, 1, |_, score| scores[task * traced.len() + position] = score);
@@ -115,11 +118,11 @@ impl Trace<'_, '_> {
     }
 
     /// Runs and shows the steps of a stage, those that are free of the scenario first.
-    fn steps(&mut self, stage: Stage, columns: &[Column<'_>], candidate: Option<usize>) {
+    fn steps(&mut self, stage: Stage, columns: &[Column<'_>], tile: Tile<'_>) {
         let plan = self.sources.plan;
-        let picked = Picked::From(candidate.unwrap_or(0));
+        let candidate = stage.is_of_candidates().then(|| tile.picked.place(0));
         for place in [false, true].into_iter().flat_map(|is_scenario_bound| plan.range(stage, is_scenario_bound)) {
-            self.scratch.run_steps(&self.sources, stage, place..place + 1, Tasks::MAX, columns, picked, 1);
+            self.scratch.run_steps(&self.sources, stage, place..place + 1, Tasks::MAX, columns, tile);
             let step = plan.step(place);
             if let Some(Placed { span, sequence }) = step.value {
                 let rows = sequence.map_or(1, |group| self.scratch.positions[group]);

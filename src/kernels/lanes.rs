@@ -7,7 +7,7 @@
 
 use super::functions::{activate, activate_cheaply, share};
 use super::panels::Element;
-use super::{Activation, Combine, Places, Pooling, Span, Table, rare};
+use super::{Activation, Combine, Places, Pooling, Span, Table, Unpack, rare};
 use std::hint::black_box;
 
 /// What is a function of its own in a debug build.
@@ -637,33 +637,46 @@ unsafe fn prefetch_row<L: Lanes>(table: Table<'_>, id: u32) {
 /// As [`Lanes`]; the elements lie in the table.
 #[inline(always)]
 unsafe fn read_table<L: Lanes>(table: Table<'_>, id: u32, column: usize, count: usize) -> L {
-    // SAFETY: the caller's promise; a part is copied out before it is widened, so nothing behind it is read.
+    // SAFETY: the caller's promise.
     unsafe {
         let row = id as usize * table.element.row_bytes(table.width);
         let from = table.bytes.as_ptr().add(row + table.element.row_bytes(column));
-        match table.element {
+        widen(table.element, from, table.scales.as_ptr().wrapping_add(id as usize * size_of::<f32>()), count)
+    }
+}
+
+/// Up to 16 elements as f32; `scale` is read if integers have one.
+///
+/// # Safety
+/// As [`Lanes`]; elements and scale are there.
+#[inline(always)]
+unsafe fn widen<L: Lanes>(element: Element, from: *const u8, scale: *const u8, count: usize) -> L {
+    // SAFETY: the caller's promise; a part is copied out before it is widened, so nothing behind it is read.
+    unsafe {
+        match element {
             Element::F32 => read::<L>(from.cast(), count),
             Element::F16 | Element::Bf16 => {
-                let mut part = [0u16; 16];
+                let mut part: [u16; 16];
                 let from = if count == 16 {
                     from.cast()
                 } else {
+                    part = [0; 16];
                     std::ptr::copy_nonoverlapping(from, part.as_mut_ptr().cast::<u8>(), count * 2);
                     part.as_ptr()
                 };
-                if table.element == Element::F16 { L::load_f16(from) } else { L::load_bf16(from) }
+                if element == Element::F16 { L::load_f16(from) } else { L::load_bf16(from) }
             }
             Element::Int8 | Element::Int4 => {
-                let mut part = [0u8; 16];
+                let mut part: [u8; 16];
                 let from = if count == 16 {
                     from
                 } else {
-                    std::ptr::copy_nonoverlapping(from, part.as_mut_ptr(), table.element.row_bytes(count));
+                    part = [0; 16];
+                    std::ptr::copy_nonoverlapping(from, part.as_mut_ptr(), element.row_bytes(count));
                     part.as_ptr()
                 };
-                let scale = L::splat(table.scales.as_ptr().cast::<f32>().add(id as usize).read_unaligned());
-                let integers =
-                    if table.element == Element::Int8 { L::load_int8(from.cast()) } else { L::load_int4(from) };
+                let scale = L::splat(scale.cast::<f32>().read_unaligned());
+                let integers = if element == Element::Int8 { L::load_int8(from.cast()) } else { L::load_int4(from) };
                 integers.mul(scale)
             }
         }
@@ -687,6 +700,58 @@ pub unsafe fn gather<L: Lanes>(memory: &mut [f32], table: Table<'_>, ids: &[u32]
             for (column, count) in chunks(output.width) {
                 let x = read_table::<L>(table, *id, column, count);
                 write(x, memory.add(output.offset + row * output.stride + column), count);
+            }
+        }
+    }
+}
+
+/// How many bytes of packed rows are asked for ahead.
+const PACKED_AHEAD: usize = 4096;
+
+/// # Safety
+/// As [`super::list::Functions`].
+#[inline(always)]
+pub unsafe fn unpack<L: Lanes>(memory: &mut [f32], call: &Unpack<'_>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match call.element {
+            Element::F32 => unpack_from::<L>(memory, call, Element::F32),
+            Element::F16 => unpack_from::<L>(memory, call, Element::F16),
+            Element::Bf16 => unpack_from::<L>(memory, call, Element::Bf16),
+            Element::Int8 => unpack_from::<L>(memory, call, Element::Int8),
+            Element::Int4 => unpack_from::<L>(memory, call, Element::Int4),
+        }
+    }
+}
+
+/// `element` is that of the call, for a loop of its own.
+///
+/// # Safety
+/// As [`super::list::Functions`].
+#[inline(always)]
+unsafe fn unpack_from<L: Lanes>(memory: &mut [f32], call: &Unpack<'_>, element: Element) {
+    let Unpack { rows, start, addend, activation, output, .. } = *call;
+    let memory = memory.as_mut_ptr();
+    let part = element.scale_bytes() + element.row_bytes(output.width);
+    let ahead = (PACKED_AHEAD / part.max(1)).clamp(2, AHEAD);
+    // SAFETY: every row has the part, and those of the spans were checked.
+    unsafe {
+        for row in rows.iter().take(ahead) {
+            prefetch::<L>(row.as_ptr().add(start), part);
+        }
+        for (place, row) in rows.iter().enumerate() {
+            if let Some(next) = rows.get(place + ahead) {
+                prefetch::<L>(next.as_ptr().add(start), part);
+            }
+            let scale = row.as_ptr().add(start);
+            let from = scale.add(element.scale_bytes());
+            for (column, count) in chunks(output.width) {
+                let mut x = widen::<L>(element, from.add(element.row_bytes(column)), scale, count);
+                if let Some(addend) = addend {
+                    x = x.add(read::<L>(memory.add(addend.offset + place * addend.stride + column), count));
+                }
+                x = activate_cheaply(activation, x);
+                write(x, memory.add(output.offset + place * output.stride + column), count);
             }
         }
     }

@@ -3,8 +3,8 @@
 use super::lanes::MAX_SHARES;
 use super::panels::{Element, OutOfMemory, Panels, SharedBytes, Unfit, Weight};
 use super::{
-    Activation, Attend, Combine, Dense, Generated, MatMul, Places, Pooling, Reduce, Span, Start, Table, amx, avx2,
-    avx512, neon, scalar, select, wide,
+    Activation, Attend, Combine, Dense, Generated, MatMul, Places, Pooling, Reduce, Span, Start, Table, Unpack, amx,
+    avx2, avx512, neon, scalar, select, wide,
 };
 use std::fmt;
 
@@ -31,6 +31,7 @@ pub(super) struct Functions {
     pub mixture: unsafe fn(&mut [f32], usize, Span, bool, &[Span], Span),
     pub copy: unsafe fn(&mut [f32], usize, Span, Span),
     pub gather: unsafe fn(&mut [f32], Table<'_>, &[u32], Span),
+    pub unpack: unsafe fn(&mut [f32], &Unpack<'_>),
     pub gather_pooled: unsafe fn(&mut [f32], Table<'_>, &[u32], &[u32], Pooling, Span),
     pub sum_rows: unsafe fn(&mut [f32], Table<'_>, &[u32], Span),
     pub pool: unsafe fn(&mut [f32], usize, Span, Option<Span>, usize, bool, Span),
@@ -85,6 +86,7 @@ macro_rules! kernel_set {
                 );
                 lanes::copy(memory: &mut [f32], rows: usize, input: Span, output: Span);
                 lanes::gather(memory: &mut [f32], table: Table<'_>, ids: &[u32], output: Span);
+                lanes::unpack(memory: &mut [f32], call: &Unpack<'_>);
                 lanes::gather_pooled(
                     memory: &mut [f32], table: Table<'_>, ids: &[u32], row_offsets: &[u32], pooling: Pooling,
                     output: Span
@@ -460,6 +462,25 @@ impl Kernels {
         check_output(memory, ids.len(), output);
         // SAFETY: the CPU has the set (`select`); the span, the table and all ids were checked above.
         unsafe { (self.functions.gather)(memory, table, ids, output) }
+    }
+
+    /// `output[r] = activation(part of rows[r] + addend[r])`, see [`Unpack`]. The output may be the addend.
+    pub fn unpack(&self, memory: &mut [f32], call: &Unpack<'_>) {
+        let Unpack { rows, element, start, addend, activation, output } = *call;
+        assert!(element != Element::Int4 || output.width.is_multiple_of(2), "packed width");
+        let end = start.saturating_add(element.scale_bytes()).saturating_add(element.row_bytes(output.width));
+        assert!(rows.iter().all(|row| end <= row.len()), "packed rows");
+        if let Some(addend) = addend {
+            assert_eq!(addend.width, output.width, "packed addend");
+            check(memory, rows.len(), addend);
+        }
+        check_output(memory, rows.len(), output);
+        let [during, after] = activation.split();
+        // SAFETY: the CPU has the set (`select`), and all rows and spans were checked above.
+        unsafe { (self.functions.unpack)(memory, &Unpack { activation: during, ..*call }) }
+        if after != Activation::Identity {
+            self.unary(memory, rows.len(), after, output, output);
+        }
     }
 
     /// `output[r] = pool(table[ids[i]] for i in row_offsets[r]..row_offsets[r + 1])`, in listed order; empty rows are zero.

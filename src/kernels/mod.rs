@@ -300,6 +300,19 @@ impl Attend {
     }
 }
 
+/// `output[r] = activation(part of rows[r] + addend[r])`: a part of packed rows, widened to f32. It has as many elements as the
+/// output is wide.
+#[derive(Clone, Copy, Debug)]
+pub struct Unpack<'a> {
+    pub rows: &'a [&'a [u8]],
+    pub element: Element,
+    /// Where the part begins in each row: with the scale of integers, an f32, and then the elements.
+    pub start: usize,
+    pub addend: Option<Span>,
+    pub activation: Activation,
+    pub output: Span,
+}
+
 /// `rows` rows of `width` elements, one after the other.
 #[derive(Clone, Copy, Debug)]
 pub struct Table<'a> {

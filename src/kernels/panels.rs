@@ -43,6 +43,11 @@ impl Element {
         matches!(self, Element::Int8 | Element::Int4)
     }
 
+    /// Bytes of the scale of a row, an f32.
+    pub fn scale_bytes(self) -> usize {
+        if self.is_scaled() { size_of::<f32>() } else { 0 }
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Element::F32 => "f32",

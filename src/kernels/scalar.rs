@@ -6,7 +6,7 @@ use super::panels::{Element, Panels, Weight};
 use super::select;
 use super::transposed::is_turned;
 use super::{
-    Activation, Attend, Combine, Dense, Generated, MatMul, Places, Pooling, Reduce, Rows, Span, Start, Table,
+    Activation, Attend, Combine, Dense, Generated, MatMul, Places, Pooling, Reduce, Rows, Span, Start, Table, Unpack,
     functions, rare,
 };
 use half::{bf16, f16};
@@ -36,6 +36,7 @@ pub(super) const FUNCTIONS: Functions = Functions {
     mixture,
     copy,
     gather,
+    unpack,
     gather_pooled,
     sum_rows,
     pool,
@@ -400,6 +401,19 @@ fn gather(memory: &mut [f32], table: Table<'_>, ids: &[u32], output: Span) {
     for (row, id) in ids.iter().enumerate() {
         for column in 0..output.width {
             memory[at(output, row, column)] = element(table, *id, column);
+        }
+    }
+}
+
+fn unpack(memory: &mut [f32], call: &Unpack<'_>) {
+    let Unpack { rows, element, start, addend, activation, output } = *call;
+    for (row, bytes) in rows.iter().enumerate() {
+        let (scales, bytes) = bytes[start..].split_at(element.scale_bytes());
+        let table = Table { bytes, scales, element, rows: 1, width: output.width };
+        for column in 0..output.width {
+            let x = self::element(table, 0, column);
+            let sum = addend.map_or(x, |addend| x + memory[at(addend, row, column)]);
+            memory[at(output, row, column)] = activate(activation, sum);
         }
     }
 }

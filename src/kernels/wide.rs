@@ -36,6 +36,7 @@ pub(super) const FUNCTIONS: Functions = Functions {
     mixture: lanes::mixture::<Portable>,
     copy: lanes::copy::<Portable>,
     gather: lanes::gather::<Portable>,
+    unpack: lanes::unpack::<Portable>,
     gather_pooled: lanes::gather_pooled::<Portable>,
     sum_rows: lanes::sum_rows::<Portable>,
     pool: lanes::pool::<Portable>,

@@ -103,7 +103,7 @@ pub enum Pool {
 }
 
 /// One operation. Networks build the upper ones; `Product` is made by `plan/split` and `plan/fuse` from `Linear` and
-/// `Generated`.
+/// `Generated`, `Cached` by `plan/items`.
 ///
 /// A value has one row, or a row per position of a sequence; an operation on both repeats the row.
 #[derive(Clone, Debug, PartialEq)]
@@ -190,6 +190,8 @@ pub enum Op {
     /// `input` times a matrix, added to `start` by ascending FMA, then to `addend`, for each of `groups` equal parts of the
     /// row; a start or addend no wider than one part is shared by all.
     Product { input: Value, matrix: Matrix, start: Start, addend: Option<Value>, activation: Activation, groups: usize },
+    /// `activation(input + addend)`, with an input that the item cache keeps: made by `plan/items`.
+    Cached { input: Value, addend: Option<Value>, activation: Activation },
 }
 
 impl Op {
@@ -273,6 +275,10 @@ impl Op {
                 if let Start::Value(value) = start {
                     f(value);
                 }
+                addend.iter_mut().for_each(f);
+            }
+            Op::Cached { input, addend, .. } => {
+                f(input);
                 addend.iter_mut().for_each(f);
             }
         }

@@ -5,6 +5,7 @@
 
 mod attend;
 mod block;
+mod cached;
 mod choose;
 mod dense;
 mod dot;
@@ -31,10 +32,11 @@ mod view;
 
 pub use crate::kernels::{
     Activation, Combine, Element, Kernels, LINE, MAX_SHARES, NOWHERE, Panels, Part, Pooling, Rare, Reach, Reduce, Room,
-    Rows, Span, Start, Table, Unfit, Weight,
+    Rows, Span, Start, Table, Unfit, Unpack, Weight,
 };
 pub use attend::{Attend, Flat, SoftmaxDown};
 pub use block::{Enter, Leave};
+pub use cached::Cached;
 pub use choose::Choose;
 pub use dense::{Dense, Generated, Kept};
 pub use dot::{Dots, Scores};
@@ -78,6 +80,8 @@ pub struct Context<'a> {
     pub scenario_values: &'a [f32],
     pub columns: &'a [Column<'a>],
     pub bound: &'a Bound,
+    /// What the item cache keeps of each row of the tile.
+    pub cached: &'a [&'a [u8]],
     /// The bytes of a tensor, by its number in the file.
     pub tables: &'a dyn Fn(usize) -> &'a [u8],
     /// Room for the ids of a tile, or of the longest bag.
@@ -123,11 +127,15 @@ macro_rules! operations {
                 }
             }
 
-            /// Whether it reads the columns of the call.
-            pub fn reads_columns(&self) -> bool {
+            /// Whether it reads what a call brings: its columns, or rows of the item cache.
+            pub fn reads_call(&self) -> bool {
                 matches!(
                     self,
-                    Operation::Gather(_) | Operation::Tabulated(_) | Operation::RowNumbers(_) | Operation::Load(_)
+                    Operation::Gather(_)
+                        | Operation::Tabulated(_)
+                        | Operation::RowNumbers(_)
+                        | Operation::Load(_)
+                        | Operation::Cached(_)
                 )
             }
 
@@ -146,6 +154,7 @@ operations! {
     Tabulated => "products",
     RowNumbers => "rows",
     Load => "load",
+    Cached => "cached",
     Stored => "stored",
     OneHot => "one-hot",
     Dense => "dense",

@@ -22,6 +22,7 @@ pub fn run(operation: &Operation, rows: usize, memory: &mut [f32], table: &[u8])
         scenario_values: &[],
         columns: &[],
         bound: &Bound::new(0),
+        cached: &[],
         tables: &|_| table,
         ids: &mut [0; 8],
         offsets: &mut [0; 8],

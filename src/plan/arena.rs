@@ -39,8 +39,8 @@ pub struct Arena {
     pub scratch: Vec<Option<Span>>,
     /// The copies that complete each concatenation; empty for other values.
     pub transfers: Vec<Vec<Transfer>>,
-    /// What candidate steps read of item steps: parts of rows that do not overlap.
-    pub items: Vec<Span>,
+    /// What an item cache keeps of item steps: parts of rows that do not overlap.
+    pub items: Vec<Value>,
     pub regions: Regions,
 }
 
@@ -225,15 +225,14 @@ impl Layout<'_> {
             settled.copied.iter().map(transfer).collect()
         });
         let transfers = transfers.collect();
-        let items = self.item_values().into_iter().map(|value| spans[value.0]).collect();
-        Arena { transfers, items: disjoint(items), spans, staged: stage_spans, scratch, regions }
+        let items = self.item_values().into_iter().collect();
+        Arena { transfers, items, spans, staged: stage_spans, scratch, regions }
     }
 
-    /// The values of item steps that candidate steps or outputs read.
+    /// The values of item steps that an item cache keeps.
     fn item_values(&self) -> BTreeSet<Value> {
-        let nodes = self.graph.nodes.iter().zip(self.stages).filter(|(_, stage)| **stage == Stage::Candidate);
-        let read = nodes.flat_map(|(node, _)| node.op.inputs()).chain(self.graph.outputs.iter().flatten().copied());
-        read.filter(|value| self.stages[value.0] == Stage::Item).collect()
+        let kept = |node: &Node| if let Op::Cached { input, .. } = node.op { Some(input) } else { None };
+        self.graph.nodes.iter().filter_map(kept).collect()
     }
 
     /// f32 that a node needs besides its value.
@@ -362,7 +361,9 @@ impl Layout<'_> {
                 touch(Value(index), start);
                 stage(&mut staged, Value(index), (start, end));
             }
-            for value in node.op.inputs() {
+            // What is kept of an item is read from the row of its cache.
+            let is_item = |value: &Value| self.stages[value.0] == Stage::Item && self.stages[index] != Stage::Item;
+            for value in node.op.inputs().into_iter().filter(|value| !is_item(value)) {
                 touch(value, index);
                 let is_row = self.stages[value.0].is_of_candidates() && graph.sequence(value).is_none();
                 if self.in_block[index] && is_row {
@@ -376,13 +377,9 @@ impl Layout<'_> {
             }
         }
         graph.outputs.iter().flatten().for_each(|output| touch(*output, graph.nodes.len()));
-        // Rows that a cache knows are there before the others are computed.
-        let items = || (0..graph.nodes.len()).filter(|index| self.stages[*index] == Stage::Item);
-        if let (Some(first), Some(last)) = (items().next(), items().next_back()) {
-            for value in self.item_values() {
-                touch(value, first);
-                touch(value, last);
-            }
+        // Rows are made of them when all are there.
+        if let Some(last) = self.stages.iter().rposition(|stage| *stage == Stage::Item) {
+            self.item_values().into_iter().for_each(|value| touch(value, last));
         }
         (staged, lives)
     }
@@ -437,21 +434,6 @@ fn place_shared(buffers: &[Buffer], base: usize) -> (Vec<usize>, usize) {
         placed.push(place);
     }
     (offsets, end)
-}
-
-/// The spans of one row, without those that lie inside another; what overlaps becomes one.
-fn disjoint(mut spans: Vec<Span>) -> Vec<Span> {
-    spans.sort_unstable_by_key(|span| span.offset);
-    let mut apart: Vec<Span> = Vec::with_capacity(spans.len());
-    for span in spans {
-        match apart.last_mut() {
-            Some(last) if span.offset < last.offset + last.width => {
-                last.width = last.width.max(span.offset + span.width - last.offset);
-            }
-            _ => apart.push(span),
-        }
-    }
-    apart
 }
 
 fn padded(width: usize) -> usize {

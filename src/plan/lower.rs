@@ -3,16 +3,16 @@
 use super::arena::{Arena, block_ends};
 use super::pack::{Folded, affine, element, packed, packed_name};
 use super::schedule::Scheduled;
-use super::{Placed, Stage, Step, StepRows};
+use super::{ItemRow, Placed, Stage, Step, StepRows};
 use crate::error::{Error, ErrorKind};
 use crate::format::{self, DenseTransform, Description, FeatureKind, RowTransform, Store, TensorId, Vocabulary};
 use crate::network::Rate;
 use crate::network::graph::{self, Matrices, Matrix, Node, Op, Pool as Pooled, TabulatedLayer, Value};
 use crate::ops::{
-    Activation, Affine, Argmax, Attend, Choose, Combination, Combine, Copy, Dense, Dots, Enter, Find, Flat, Gather,
-    Generated, Interleave, Kept, Kernels, LayerNorm, Leave, Load, Lookup, Mapping, MatMul, Mixture, NOWHERE, Normalize,
-    OneHot, Operation, Panels, PerRow, Pick, Pool, Pooling, Reach, Reduction, RowNumbers, Scaling, Scores, Softmax,
-    SoftmaxDown, Span, Spread, Start, Stored, Table, Tabulated, TabulatedField, TopK, Unary, View, Weight,
+    Activation, Affine, Argmax, Attend, Cached, Choose, Combination, Combine, Copy, Dense, Dots, Enter, Find, Flat,
+    Gather, Generated, Interleave, Kept, Kernels, LayerNorm, Leave, Load, Lookup, Mapping, MatMul, Mixture, NOWHERE,
+    Normalize, OneHot, Operation, Panels, PerRow, Pick, Pool, Pooling, Reach, Reduction, RowNumbers, Scaling, Scores,
+    Softmax, SoftmaxDown, Span, Spread, Start, Stored, Table, Tabulated, TabulatedField, TopK, Unary, View, Weight,
 };
 
 /// What lowering reads.
@@ -29,6 +29,8 @@ pub struct Lowering<'a> {
     pub weights: &'a [Option<Weight>],
     /// The node that quantises the rows of each dense layer.
     pub quantized: &'a [usize],
+    /// The row of an item cache.
+    pub items: Option<&'a ItemRow>,
 }
 
 /// What a node becomes, before it is a step.
@@ -197,6 +199,14 @@ impl Lowering<'_> {
                 let (how, left, right, spread) = (*how, span(*left), span(*right), *spread);
                 let combination = Combination { how, left, right, spread, activation: *activation, output, rows: None };
                 self.plain(Operation::Combination(combination), shape)
+            }
+            Op::Cached { input, addend, activation } => {
+                let missing = || Error::new(ErrorKind::Internal, &node.name, "is not kept by the item cache");
+                let row = self.items.ok_or_else(missing)?;
+                let place = self.arena.items.binary_search(input).map_err(|_| missing())?;
+                let (element, start) = (row.rows.element(), row.parts[place].start);
+                let cached = Cached { element, start, addend: addend.map(span), activation: *activation, output };
+                self.plain(Operation::Cached(cached), shape)
             }
             Op::ScaleRows { matrix, scale } | Op::ScaleColumns { matrix, scale } => {
                 let is_by_row = matches!(node.op, Op::ScaleRows { .. });

@@ -8,6 +8,7 @@
 //! | `tabulate` | products of single ids of the request | sums of rows of product tables |
 //! | `items` | products of the item that the request is added to | sums that an item cache can keep, and additions |
 //! | `fuse` | activations over products, softmax of gates | epilogues, mixtures of logits |
+//! | `items` | what candidates read of the item | parts of rows that an item cache keeps |
 //! | `schedule` | nodes | their order: free of the scenario first, positions in blocks |
 //! | `arena` | values | spans of one memory, with a lifetime each |
 //! | `lower`, `pack` | nodes and weights | operations with kernels and panels |
@@ -27,7 +28,9 @@ mod split;
 mod tabulate;
 
 pub use arena::Regions;
-pub use items::{ItemPart, ItemRow, ItemRows};
+#[cfg(test)]
+pub use items::ItemPart;
+pub use items::{ItemRow, ItemRows};
 pub use pack::Precision;
 pub use prune::Tasks;
 
@@ -53,6 +56,9 @@ const CHOSEN_LENGTH: usize = 1 << 20;
 
 /// The largest tile that can be asked for.
 pub const MAX_TILE: usize = 4096;
+
+/// The largest with an item cache: so many of its rows are held at a time.
+pub const MAX_CACHED_TILE: usize = 256;
 
 /// The most f32 that the memory of a scorer may have: 4 GiB.
 const MAX_LENGTH: usize = 1 << 30;
@@ -211,13 +217,12 @@ impl Plan {
         let graph = tabulate(&graph, &model, options.product_bytes);
         let graph = if options.items.is_some() { items::apart(&graph, &features) } else { graph };
         let graph = if cfg!(without = "fusion") { graph } else { fuse::fuse(&graph, &features) };
+        let graph = if options.items.is_some() { items::keep(&graph, &features) } else { graph };
         let (graph, tasks) = prune::prune(&graph, &factors);
 
         let rates = rates(&graph, &features);
         let dependents = schedule::dependents(&graph);
-        let stages = graph.nodes.iter().zip(&rates).zip(&dependents);
-        let stages: Vec<Stage> =
-            stages.map(|((node, rate), is_dependent)| stage(&node.op, *rate, *is_dependent, options)).collect();
+        let stages = stages(&graph, &rates, &dependents, options);
         let scheduled = schedule(&graph, &stages, &dependents, &tasks);
         let rates = self::rates(&scheduled.graph, &features);
         let weights = weight_types(&scheduled.graph, &rates, store, options)?;
@@ -240,6 +245,7 @@ impl Plan {
                 let is_small = |(arena, _): &(Arena, usize)| arena.regions.scoring <= CHOSEN_LENGTH;
                 TILES.into_iter().rev().map(arrange).find(is_small).unwrap_or_else(|| arrange(TILES[0]))
             }
+            tile if options.items.is_some() => arrange(tile.min(MAX_CACHED_TILE)),
             tile => arrange(tile),
         };
         if arena.regions.whole > MAX_LENGTH {
@@ -247,6 +253,8 @@ impl Plan {
             return Err(Error::new(ErrorKind::Limit, "network", detail));
         }
 
+        let spans = arena.items.iter().map(|value| arena.spans[value.0]).collect();
+        let items = options.items.and_then(|rows| ItemRow::new(rows, spans));
         let lowering = Lowering {
             description,
             store,
@@ -258,6 +266,7 @@ impl Plan {
             rates: &rates,
             weights: &weights,
             quantized: &quantized,
+            items: items.as_ref(),
         };
         let mut steps = lowering.steps()?;
         Panels::gather(steps.iter_mut().filter_map(|(_, step)| match &mut step.operation {
@@ -292,7 +301,7 @@ impl Plan {
             heads,
             kernels,
             tile,
-            items: options.items.and_then(|rows| ItemRow::new(rows, arena.items)),
+            items,
             regions: arena.regions,
             longest: description.features.iter().map(most_ids).max().unwrap_or(0).max(fields + 1),
             sequences,
@@ -470,6 +479,18 @@ fn last_layers(graph: &Graph) -> Vec<bool> {
         before.into_iter().for_each(|value| reached[value.0] = true);
     }
     graph.nodes.iter().zip(reached).map(|(node, reached)| reached && node.width <= MOST_LOGITS).collect()
+}
+
+/// When each node runs: what reads a value of candidates, with those.
+fn stages(graph: &Graph, rates: &[Rate], dependents: &[bool], options: &PlanOptions) -> Vec<Stage> {
+    let mut stages: Vec<Stage> = Vec::with_capacity(graph.nodes.len());
+    for (index, node) in graph.nodes.iter().enumerate() {
+        let is_of_candidates = matches!(node.op, Op::Cached { .. })
+            || node.op.inputs().iter().any(|input| stages[input.0] == Stage::Candidate);
+        let own = stage(&node.op, rates[index], dependents[index], options);
+        stages.push(if is_of_candidates { Stage::Candidate } else { own });
+    }
+    stages
 }
 
 /// Features are read at their own stage; without the split, everything else that changes with a request runs per candidate.

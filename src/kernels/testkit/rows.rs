@@ -4,7 +4,7 @@ use super::{
     ACTIVATIONS, COMBINATIONS, EDGES, ELEMENTS, GUARD, WIDTHS, assert_near, assert_same, compare, magnitude, memory,
     paint, row, span, sum_of_products, ulps,
 };
-use crate::kernels::{Activation, Combine, Element, Kernels, Pooling, Span, Table};
+use crate::kernels::{Activation, Combine, Element, Kernels, Pooling, Span, Table, Unpack};
 
 #[test]
 fn elementwise_has_the_bits_of_the_truth() {
@@ -245,6 +245,52 @@ fn gathers_have_the_bits_of_the_truth() {
             }
         }
     }
+}
+
+#[test]
+fn parts_of_packed_rows_have_the_bits_of_the_truth() {
+    let scales = scales(30);
+    for element in ELEMENTS {
+        for width in WIDTHS {
+            let width = if element == Element::Int4 { width.next_multiple_of(2) } else { width };
+            let (bytes, start) = (table(element, 30, width), 3);
+            let row = |(row, bytes): (usize, &[u8])| {
+                let scale = &scales[1..][4 * row..][..element.scale_bytes()];
+                [&[7; 3], scale, bytes].concat()
+            };
+            let packed: Vec<Vec<u8>> = bytes.chunks(element.row_bytes(width)).enumerate().map(row).collect();
+            let packed: Vec<&[u8]> = packed.iter().map(Vec::as_slice).collect();
+            for rows in [&packed[..1], &packed[..2], &packed[..5], &packed] {
+                let output = span(rows.len() * width + width, width + 1, width);
+                let painted = output.offset + rows.len() * (width + 1);
+                let memory = memory(painted, painted + width);
+                // The first elements are zeros, which change nothing in place.
+                let in_place = Some(output).filter(|_| rows.len() > 2);
+                for addend in [None, Some(span(0, 0, width)), Some(span(1, width, width)), in_place] {
+                    for activation in [Activation::Identity, Activation::Relu, Activation::Gelu] {
+                        let unpack = Unpack { rows, element, start, addend, activation, output };
+                        let what = (element, width, rows.len(), addend, activation);
+                        compare(&what, &memory, |set, memory| set.unpack(memory, &unpack));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn packed_rows_that_end_too_early_are_refused() {
+    let unpack = |length: usize, start| {
+        let (row, output) = (vec![0; length], span(0, 8, 8));
+        let (element, activation) = (Element::Int8, Activation::Identity);
+        let rows: &[&[u8]] = &[&[0; 64], &row];
+        let call = Unpack { rows, element, start, addend: None, activation, output };
+        let kernels = Kernels::select(None).expect("a set");
+        let call = || kernels.unpack(&mut [0.0; 16], &call);
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_ok()
+    };
+    assert!(unpack(12, 0) && unpack(17, 5));
+    assert!(!unpack(11, 0) && !unpack(16, 5) && !unpack(64, usize::MAX));
 }
 
 #[test]
