@@ -99,7 +99,7 @@ typedef struct polyscore_open_options {
      */
     uint32_t no_split;
     /*
-     Candidates per tile; 0 chooses.
+     Candidates per tile; 0 chooses; with an item cache at most 256.
      */
     uint32_t tile;
     /*

@@ -43,7 +43,7 @@ pub struct OpenOptions {
     pub isa: Option<String>,
     /// Whether request-constant work is hoisted into `prepare`. The scores have the same bits either way.
     pub split: bool,
-    /// Candidates per tile; 0 chooses.
+    /// Candidates per tile; 0 chooses; with an item cache at most 256.
     pub tile: usize,
     /// The largest file, all shards together, in bytes.
     pub max_bytes: u64,

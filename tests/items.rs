@@ -203,6 +203,24 @@ fn a_parallel_call_uses_the_cache_and_counts() {
 }
 
 #[test]
+fn a_tile_with_rows_of_a_cache_is_of_256_at_most() {
+    let zoo = zoo::named("mmoe");
+    let options = OpenOptions { item_bytes: 8 << 20, item_always: true, tile: 4096, ..OpenOptions::default() };
+    let model = zoo.open(&options);
+    assert_eq!(model.plan().tile(), 256);
+    let without = zoo.open(&OpenOptions { item_bytes: 0, ..options });
+    assert_eq!(without.plan().tile(), 4096);
+    let (request, keys) = (Request::random(&model, 1, 1000), (0..1000).collect::<Vec<i64>>());
+    let tasks = model.description().tasks.len();
+    let expected = scores(&mut without.scorer().expect("a scorer"), &request, None, tasks);
+    let mut scorer = model.scorer().expect("a scorer");
+    for _ in 0..2 {
+        assert_eq!(bits(&scores(&mut scorer, &request, Some(&keys), tasks)), bits(&expected));
+    }
+    assert_eq!(scorer.counters().item_misses, 1000);
+}
+
+#[test]
 fn keys_that_break_a_rule_are_refused() {
     let model = open(&zoo::named("mmoe"), 1 << 20, ItemRows::F32);
     let without_cache = open(&zoo::named("mmoe"), 0, ItemRows::F32);

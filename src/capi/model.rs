@@ -31,7 +31,7 @@ pub struct polyscore_open_options {
     pub precision: u32,
     /// 1 keeps request-constant work in `score`; the scores have the same bits. 0 hoists it into `prepare`.
     pub no_split: u32,
-    /// Candidates per tile; 0 chooses.
+    /// Candidates per tile; 0 chooses; with an item cache at most 256.
     pub tile: u32,
     /// The type of the rows of the item cache. 0: f32, scores have the bits that they have without a cache; there is none where a
     /// measurement at open finds that loading rows takes longer than computing them. 3: f32 without that measurement. 1: f16, 2:

@@ -470,11 +470,9 @@ impl Scratch {
             let hits = found.iter().flatten().count();
             self.counters.item_hits += hits as u64;
             self.counters.item_misses += (keyed - hits) as u64;
-        } else {
-            ordered.iter_mut().enumerate().take(tile.rows).for_each(|(row, to)| *to = tile.picked.place(row) as u32);
         }
         let unknown = found.iter().take_while(|found| found.is_none()).count();
-        let picked = Picked::These(&ordered[..tile.rows]);
+        let picked = if unknown < tile.rows { Picked::These(&ordered[..tile.rows]) } else { tile.picked };
         if unknown > 0 {
             self.run(sources, Stage::Item, false, Tasks::MAX, columns, Tile { picked, rows: unknown, cached: &[] });
             self.encode_items(sources.plan, unknown, &mut items);

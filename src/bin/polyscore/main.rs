@@ -83,7 +83,7 @@ struct Open {
     /// Largest accepted difference from the golden scores [default: what the file states]
     #[arg(long)]
     max_error: Option<f64>,
-    /// Candidates per tile; 0 chooses
+    /// Candidates per tile; 0 chooses; with an item cache at most 256
     #[arg(long, default_value_t = 0)]
     tile: usize,
     /// Keep request-constant work in score: the same bits, more time
