@@ -1,7 +1,8 @@
 //! The item cache: rows of values that depend on the ad alone, kept across requests under the keys that the host gives.
 //!
 //! A set of places that a key may be in is found by its hash. Each place has a lock of its own, which is only ever tried: who finds
-//! it taken goes without, a reader by computing the row, a writer by not keeping it. So nobody waits, and a row is read whole.
+//! it taken goes without, a reader by computing the row, a writer by not keeping it. So nobody waits, and a row is read whole: it
+//! is held until its tile is scored, as steps read their parts of it one by one.
 //! In a full set, the row that was used longest ago makes room.
 
 use crate::error::{Error, ErrorKind};
