@@ -1,10 +1,10 @@
 //! Choices between plans that give the same scores, by measurement at open.
 
 use super::items::ItemCache;
-use super::run::{Scratch, Sources};
+use super::run::{Scratch, Sources, Tile};
 use crate::error::Error;
 use crate::ops::{LINE, Operation};
-use crate::plan::{Stage, TILES};
+use crate::plan::{Stage, TILES, Tasks};
 use std::time::{Duration, Instant};
 
 /// Sizes that are tried, and how often, in turns; the least time counts.
@@ -76,14 +76,22 @@ pub fn item_times(sources: &Sources<'_>, budget: usize) -> Result<Option<ItemTim
     }
     let mut scratch = Scratch::new(sources)?;
     let bytes = vec![0; row.bytes];
-    let keys: Vec<i64> = (0..cache.rows() as i64 / 2).collect();
+    let mut keys: Vec<i64> = (0..cache.rows() as i64 / 2).collect();
     keys.iter().for_each(|key| cache.keep(*key, cache.tick(), &bytes));
+    // Full sets lost some.
+    keys.retain(|key| cache.find(*key, cache.tick()).is_some());
     let [mut load, mut compute] = [Duration::MAX; 2];
     for turn in 0..TURNS {
         // Far from each other and from those of the turn before.
         let shown: Vec<i64> = (0..rows).map(|place| keys[(place * TURNS + turn) * 7919 % keys.len()]).collect();
         let start = Instant::now();
-        scratch.load_items(sources, &cache, &shown);
+        scratch.with_items(sources, Some((&cache, &shown)), &[], Tile::of(0, rows), |scratch, tile| {
+            for place in plan.places(Stage::Candidate) {
+                if matches!(plan.step(place).operation, Operation::Cached(_)) {
+                    scratch.run_steps(sources, Stage::Candidate, place..place + 1, Tasks::MAX, &[], tile);
+                }
+            }
+        });
         load = start.elapsed().min(load);
         let start = Instant::now();
         scratch.compute_stage(sources, Stage::Item, false, rows);

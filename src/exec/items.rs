@@ -167,7 +167,7 @@ impl ItemRow {
                     }
                 }
                 ItemRows::Int8 => {
-                    let (scale, integers) = bytes.split_at_mut(size_of::<f32>());
+                    let (scale, integers) = bytes.split_at_mut(self.rows.element().scale_bytes());
                     // What is not finite makes the scale NaN, and so the score the fallback.
                     let sum = values.iter().fold(0.0f32, |sum, value| sum + value * 0.0);
                     let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));

@@ -112,7 +112,7 @@ pub(super) struct Tile<'a> {
 
 impl Tile<'_> {
     /// The row of a request, or of a slower stage.
-    const ONE: Tile<'static> = Tile::of(0, 1);
+    pub(super) const ONE: Tile<'static> = Tile::of(0, 1);
 
     /// `rows` consecutive rows, of which nothing is kept.
     pub(super) const fn of(first: usize, rows: usize) -> Self {
@@ -302,7 +302,8 @@ impl Scratch {
         call: &mut Call<'_, T, O>,
         tile: Tile<'_>,
     ) {
-        self.with_items(sources, call.columns, tile, |scratch, tile| {
+        let known = sources.items.zip(self.bound.item_keys(call.columns));
+        self.with_items(sources, known, call.columns, tile, |scratch, tile| {
             scratch.candidates(sources, false, call, tile);
             scratch.candidates(sources, true, call, tile);
             scratch.heads(sources.plan, call, tile, 0);
@@ -341,9 +342,10 @@ impl Scratch {
         range: Range<usize>,
     ) {
         let scores = call.tasks.clone().count() * call.candidates;
+        let known = sources.items.zip(self.bound.item_keys(call.columns));
         for first in range.clone().step_by(sources.plan.tile) {
             let tile = Tile::of(first, sources.plan.tile.min(range.end - first));
-            self.with_items(sources, call.columns, tile, |scratch, tile| {
+            self.with_items(sources, known, call.columns, tile, |scratch, tile| {
                 scratch.candidates(sources, false, call, tile);
                 for (position, scenario) in scenarios.clone().enumerate() {
                     scratch.change(sources, scenario);
@@ -449,27 +451,23 @@ impl Scratch {
         &self.memory[self.base..][place]
     }
 
-    /// Runs `then` on a tile with the rows of its items: from the cache for candidates that it knows, and by the item steps for
-    /// the others, which it then knows. They come first in its order.
-    fn with_items(
+    /// Runs `then` on a tile with the rows of its items: from a cache, given with the keys of all candidates, for those that it
+    /// knows, and by the item steps for the others, which it then knows. They come first in its order.
+    pub(super) fn with_items(
         &mut self,
         sources: &Sources<'_>,
+        known: Option<(&ItemCache, &[i64])>,
         columns: &[Column<'_>],
         tile: Tile<'_>,
         then: impl FnOnce(&mut Self, Tile<'_>),
     ) {
         let Some(item) = &sources.plan.items else { return then(self, tile) };
         let (mut ordered, mut items) = (std::mem::take(&mut self.ordered), std::mem::take(&mut self.items));
-        let known = sources.items.zip(self.bound.item_keys(columns));
         let now = known.map_or(0, |(cache, _)| cache.tick());
         let mut found = [const { None }; MAX_CACHED_TILE];
         let found = &mut found[..tile.rows];
         if let Some((cache, keys)) = known {
             find(sources.plan, cache, keys, now, tile.picked, &mut ordered, found);
-            let keyed = (0..tile.rows).filter(|row| keys[tile.picked.place(*row)] != NO_KEY).count();
-            let hits = found.iter().flatten().count();
-            self.counters.item_hits += hits as u64;
-            self.counters.item_misses += (keyed - hits) as u64;
         }
         let unknown = found.iter().take_while(|found| found.is_none()).count();
         let picked = if unknown < tile.rows { Picked::These(&ordered[..tile.rows]) } else { tile.picked };
@@ -481,29 +479,14 @@ impl Scratch {
             for (row, bytes) in items.chunks(item.bytes).take(unknown).enumerate() {
                 let key = keys[picked.place(row)];
                 if key != NO_KEY {
+                    self.counters.item_misses += 1;
                     cache.keep(key, now, bytes);
                 }
             }
         }
+        self.counters.item_hits += (tile.rows - unknown) as u64;
         let mut cached = [&[][..]; MAX_CACHED_TILE];
         then(self, Tile { picked, rows: tile.rows, cached: rows_of(item, &items, found, &mut cached) });
-        (self.ordered, self.items) = (ordered, items);
-    }
-
-    /// Reads rows of `cache` as scoring does: finds those of `keys`, and runs the steps that read them.
-    pub(super) fn load_items(&mut self, sources: &Sources<'_>, cache: &ItemCache, keys: &[i64]) {
-        let Some(item) = &sources.plan.items else { return };
-        let (mut ordered, items) = (std::mem::take(&mut self.ordered), std::mem::take(&mut self.items));
-        let mut found = [const { None }; MAX_CACHED_TILE];
-        let (found, tile) = (&mut found[..keys.len()], Tile::of(0, keys.len()));
-        find(sources.plan, cache, keys, cache.tick(), tile.picked, &mut ordered, found);
-        let mut cached = [&[][..]; MAX_CACHED_TILE];
-        let tile = Tile { cached: rows_of(item, &items, found, &mut cached), ..tile };
-        for place in [false, true].into_iter().flat_map(|bound| sources.plan.range(Stage::Candidate, bound)) {
-            if matches!(sources.plan.step(place).operation, Operation::Cached(_)) {
-                self.run_steps(sources, Stage::Candidate, place..place + 1, Tasks::MAX, &[], tile);
-            }
-        }
         (self.ordered, self.items) = (ordered, items);
     }
 

@@ -94,10 +94,10 @@ impl Trace<'_, '_> {
         let TraceCall { request, candidates, columns, ref traced, .. } = *self.call;
         self.scratch.bound.bind(self.sources.slots, false, candidates, columns)?;
         self.scratch.bind_request(&self.sources, request)?;
-        self.steps(Stage::Model, &[], Tile::of(0, 1));
+        self.steps(Stage::Model, &[], Tile::ONE);
         self.scratch.scenario = Some(scenario);
-        self.steps(Stage::Scenario, &[], Tile::of(0, 1));
-        self.steps(Stage::Request, request, Tile::of(0, 1));
+        self.steps(Stage::Scenario, &[], Tile::ONE);
+        self.steps(Stage::Request, request, Tile::ONE);
 
         self.scratch.bound.bind(self.sources.slots, false, candidates, columns)?;
         let heads = &self.sources.plan.heads;
@@ -121,7 +121,7 @@ impl Trace<'_, '_> {
     fn steps(&mut self, stage: Stage, columns: &[Column<'_>], tile: Tile<'_>) {
         let plan = self.sources.plan;
         let candidate = stage.is_of_candidates().then(|| tile.picked.place(0));
-        for place in [false, true].into_iter().flat_map(|is_scenario_bound| plan.range(stage, is_scenario_bound)) {
+        for place in plan.places(stage) {
             self.scratch.run_steps(&self.sources, stage, place..place + 1, Tasks::MAX, columns, tile);
             let step = plan.step(place);
             if let Some(Placed { span, sequence }) = step.value {

@@ -681,7 +681,7 @@ fn check_table(table: Table<'_>, ids: &[u32], output: Span) {
     assert!(table.element != Element::Int4 || table.width.is_multiple_of(2), "table width");
     let bytes = table.rows.checked_mul(table.element.row_bytes(table.width));
     assert!(bytes.is_some_and(|bytes| bytes <= table.bytes.len()), "table bytes");
-    let scales = if table.element.is_scaled() { table.rows.checked_mul(size_of::<f32>()) } else { Some(0) };
+    let scales = table.rows.checked_mul(table.element.scale_bytes());
     assert!(scales.is_some_and(|bytes| bytes <= table.scales.len()), "table scales");
     assert!(ids.iter().all(|id| (*id as usize) < table.rows), "table rows");
 }

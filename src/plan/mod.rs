@@ -320,6 +320,11 @@ impl Plan {
         self.ranges[stage as usize][usize::from(is_scenario_bound)].clone()
     }
 
+    /// Those of all steps of one stage, the ones that are free of the scenario first.
+    pub(crate) fn places(&self, stage: Stage) -> Range<usize> {
+        self.range(stage, false).start..self.range(stage, true).end
+    }
+
     pub(crate) fn step(&self, place: usize) -> &Step {
         &self.steps[place]
     }

@@ -201,6 +201,11 @@ fn dot_follows_the_formula() {
     }
 }
 
+/// Widths of rows of an element.
+fn widths(element: Element) -> [usize; WIDTHS.len()] {
+    WIDTHS.map(|width| if element == Element::Int4 { width.next_multiple_of(2) } else { width })
+}
+
 fn table(element: Element, rows: usize, width: usize) -> Vec<u8> {
     let value = |place: usize| EDGES.get(place).copied().unwrap_or_else(|| paint(place));
     match element {
@@ -224,8 +229,7 @@ fn scales(rows: usize) -> Vec<u8> {
 fn gathers_have_the_bits_of_the_truth() {
     let scales = scales(23);
     for element in ELEMENTS {
-        for width in WIDTHS {
-            let width = if element == Element::Int4 { width.next_multiple_of(2) } else { width };
+        for width in widths(element) {
             let bytes = table(element, 23, width);
             // The first row begins at an odd address: tables are read unaligned.
             let shifted: Vec<u8> = std::iter::once(0).chain(bytes.iter().copied()).collect();
@@ -251,8 +255,7 @@ fn gathers_have_the_bits_of_the_truth() {
 fn parts_of_packed_rows_have_the_bits_of_the_truth() {
     let scales = scales(30);
     for element in ELEMENTS {
-        for width in WIDTHS {
-            let width = if element == Element::Int4 { width.next_multiple_of(2) } else { width };
+        for width in widths(element) {
             let (bytes, start) = (table(element, 30, width), 3);
             let row = |(row, bytes): (usize, &[u8])| {
                 let scale = &scales[1..][4 * row..][..element.scale_bytes()];
